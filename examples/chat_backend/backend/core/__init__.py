@@ -1,0 +1,1 @@
+"""Settings and the process's own file: what is needed before the application starts."""

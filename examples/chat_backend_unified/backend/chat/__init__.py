@@ -1,0 +1,1 @@
+"""The conversation: a model, its tools, and the graph that joins them."""

@@ -1,0 +1,225 @@
+"""The order of a run, readable top to bottom; it knows nothing of Prefect.
+
+`migrate` says which phase follows which. Who does a phase is a :class:`Phases`: the tasks of
+:mod:`tasks` through Prefect, or :class:`flows.direct.Direct` without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tomllib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from unified_db import files
+from unified_db.errors import UnifyError
+from unified_db.migration import gates, phases
+from unified_db.migration.config import MigrationConfig, parse_config
+from unified_db.migration.records import (
+    Approval,
+    ArchiveRecord,
+    Backups,
+    CutoverRecord,
+    MigrationPlan,
+    Record,
+    RollbackRecord,
+    UnifiedFile,
+    Verdict,
+)
+from unified_db.migration.runs import RunFolder, create_run, hold_lock, keep_log
+from unified_db.migration.stage import Stages
+
+# Under unified_db, so that these lines too reach the run's log, the terminal and Prefect.
+log = logging.getLogger("unified_db.order")
+
+_prepared: ContextVar[RunFolder | None] = ContextVar("unify_db_prepared_run", default=None)
+
+
+class RunRequest(Record):
+    """What a run was asked to do; kept so that `resume` does no more and no less."""
+
+    config: Path
+    dry_run: bool
+    requested_at: datetime
+
+
+class Outcome(Record):
+    """Where a run ended that no closed gate and no error stopped."""
+
+    run: str
+    folder: Path
+    dry_run: bool
+    verdicts: tuple[Verdict, ...]
+    cutover: CutoverRecord | None = None
+    archive: ArchiveRecord | None = None
+
+
+class Phases(Protocol):
+    """Who does the phases. A gate that is closed raises GateClosedError instead of returning."""
+
+    def plan(self, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
+        """What would move."""
+
+    def backup(self, run: RunFolder, plan: MigrationPlan) -> Backups:
+        """Copies of one instant."""
+
+    def merge(self, run: RunFolder, backups: Backups) -> UnifiedFile:
+        """The unified file."""
+
+    def validate(self, run: RunFolder, backups: Backups, unified: UnifiedFile) -> Verdict:
+        """Proof that the unified file holds what the backups hold."""
+
+    def stage(
+        self, config: MigrationConfig, run: RunFolder, backups: Backups, unified: UnifiedFile
+    ) -> Stages:
+        """The staged trees for the next two."""
+
+    def suites(self, config: MigrationConfig, run: RunFolder, stages: Stages) -> Verdict:
+        """The application's own tests."""
+
+    def benchmark(
+        self,
+        config: MigrationConfig,
+        run: RunFolder,
+        stages: Stages,
+        *,
+        backups: Backups,
+        unified: UnifiedFile,
+    ) -> Verdict:
+        """The application's response times."""
+
+    def cutover(self, config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
+        """The switch."""
+
+    def archive(self, config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
+        """The old files, compressed."""
+
+    def rollback(self, config: MigrationConfig, run: RunFolder) -> RollbackRecord:
+        """The switch taken back."""
+
+    def summarise(self, run: RunFolder) -> None:
+        """Whatever shows the whole run on one page."""
+
+
+def migrate(by: Phases, config: MigrationConfig, run: RunFolder, *, dry_run: bool) -> Outcome:
+    """Take the application of *config* from its old files to one, or with *dry_run* stop before the switch.
+
+    Phases of *run* that have ended before are not done again, so this is also how a run is resumed.
+
+    Raises:
+        GateClosedError: A gate is closed; nothing was switched.
+        RunLockedError: Another run holds a source or the target.
+        UnifyError: As the phases raise them.
+    """
+    with _whole_run(by, config, run):
+        plan = by.plan(config, run)
+        backups = by.backup(run, plan)
+        unified = by.merge(run, backups)
+        validation = by.validate(run, backups, unified)
+
+        stages = by.stage(config, run, backups, unified)
+        suites = by.suites(config, run, stages)
+        benchmark = by.benchmark(config, run, stages, backups=backups, unified=unified)
+        phases.unstage(run)
+
+        verdicts = (validation, suites, benchmark)
+        if dry_run:
+            log.info("dry run: all gates are open; nothing of the application was changed")
+            return Outcome(run=run.name, folder=run.path, dry_run=True, verdicts=verdicts)
+
+        approval = gates.approve(config, run, verdicts, by=gates.decider())
+        cutover = by.cutover(config, run, approval)
+        archive = by.archive(config, run)
+        return Outcome(
+            run=run.name,
+            folder=run.path,
+            dry_run=False,
+            verdicts=verdicts,
+            cutover=cutover,
+            archive=archive,
+        )
+
+
+def roll_back(by: Phases, config: MigrationConfig, run: RunFolder) -> RollbackRecord:
+    """Take the cut-over of *run* back; rows written since are carried into the old files.
+
+    Raises:
+        RunLockedError: Another run holds a source or the target.
+        UnifyError: As the rollback raises it.
+    """
+    with _whole_run(by, config, run):
+        return by.rollback(config, run)
+
+
+def begin(config: MigrationConfig, *, dry_run: bool) -> RunFolder:
+    """The run to work on: the one that :func:`prepared` holds ready, else a new one.
+
+    Raises:
+        UsageError: The configuration asks for what this version cannot do.
+    """
+    waiting = _prepared.get()
+    if waiting is not None:
+        return waiting
+    if not dry_run:
+        gates.require_decidable(config)
+    run = create_run(config.state_folder)
+    files.write_durably(run.config, config.file.read_bytes(), mode=0o600)
+    run.save("run", RunRequest(config=config.file, dry_run=dry_run, requested_at=datetime.now(UTC)))
+    return run
+
+
+@contextlib.contextmanager
+def prepared(run: RunFolder) -> Iterator[RunFolder]:
+    """Have :func:`begin` give *run* for the length of the block.
+
+    The flow takes a configuration and makes its own run; whoever calls it in this process and
+    must know the run's name, whatever becomes of the flow, makes the run first.
+    """
+    token = _prepared.set(run)
+    try:
+        yield run
+    finally:
+        _prepared.reset(token)
+
+
+def requested(run: RunFolder) -> RunRequest | None:
+    """What *run* was asked to do; None for a run that only planned."""
+    return run.load("run", RunRequest)
+
+
+def config_of(run: RunFolder, current: MigrationConfig) -> MigrationConfig:
+    """The configuration that *run* was begun with, which `unify.toml` may no longer say."""
+    if not run.config.exists():
+        return current
+    values = tomllib.loads(run.config.read_text(encoding="utf-8-sig"))
+    return parse_config(values, file=current.file)
+
+
+@contextlib.contextmanager
+def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[None]:
+    """Lock, log, and at the end the report, whichever way it ends."""
+    paths = [*(config.resolve(s.path) for s in config.source), config.target_path]
+    with keep_log(run), hold_lock(config.state_folder, paths):
+        try:
+            yield
+        except UnifyError as error:
+            log.error("%s", error.message)
+            _summarise(by, run)
+            raise
+        except Exception:
+            log.exception("a bug of unify-db stopped the run")
+            _summarise(by, run)
+            raise
+        _summarise(by, run)
+
+
+def _summarise(by: Phases, run: RunFolder) -> None:
+    # A report that cannot be written must not turn a switch that was made into a failure.
+    try:
+        by.summarise(run)
+    except Exception:
+        log.exception("the report could not be written")

@@ -1,0 +1,65 @@
+"""A server on the standard library alone; what goes wrong in it is planted by files beside it.
+
+slow: milliseconds added to /notes. broken: /notes answers 500. noisy: /notes logs an error.
+greedy: /notes keeps a megabyte per request.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from settings import database_path
+
+HERE = Path(__file__).parent
+WORK_S = 0.015
+KEPT = []
+
+
+def planted(name):
+    path = HERE / name
+    return path.read_text() if path.exists() else ""
+
+
+SLOW_S, BROKEN, NOISY, GREEDY = float(planted("slow") or 0) / 1000, *map(planted, ("broken", "noisy", "greedy"))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        if self.path == "/ping":
+            return self.answer(200, {"ok": True})
+        time.sleep(WORK_S + SLOW_S)
+        if GREEDY:
+            KEPT.append(bytearray(os.urandom(1_000_000)))
+        if NOISY:
+            print("ERROR notes: could not read", flush=True)
+        with closing(sqlite3.connect(database_path())) as connection:
+            count = connection.execute("SELECT count(*) FROM notes").fetchone()[0]
+        return self.answer(500 if BROKEN else 200, {"count": count})
+
+    def do_POST(self):
+        text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"]
+        with closing(sqlite3.connect(database_path(), timeout=10)) as connection, connection:
+            connection.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+        return self.answer(201, {"text": text})
+
+    def answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

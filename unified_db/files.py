@@ -1,0 +1,140 @@
+"""Files on disk: digests, durable replacement, SQLite's sidecars.
+
+Everything that must survive a crash is written here, so that one module decides
+what "written" means: bytes fsynced, name in place, folder fsynced.
+Nothing here knows SQLite's format beyond the names of its sidecar files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+
+
+def digest_file(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal. Reads the file once."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_bytes(content: bytes) -> str:
+    """The SHA-256 of *content* in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sidecars(database: Path) -> list[Path]:
+    """The sidecar files of *database* that exist now, in the order -wal, -shm, -journal."""
+    return [p for p in (sidecar(database, suffix) for suffix in SIDECAR_SUFFIXES) if p.exists()]
+
+
+def sidecar(database: Path, suffix: str) -> Path:
+    """Where SQLite keeps the sidecar with *suffix* of *database*."""
+    return database.with_name(database.name + suffix)
+
+
+def fsync_file(path: Path) -> None:
+    """Return when the content of *path* is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Return when the names in *folder* are on the disk."""
+    fsync_file(folder)
+
+
+def write_durably(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Replace *path* by *content*, whole or not at all.
+
+    A reader sees the old content or the new one, also after a power cut: the bytes are
+    fsynced under another name, renamed over *path*, and the folder is fsynced.
+
+    Args:
+        path: May exist or not; links are followed, so a linked file stays a link.
+        content: The new bytes.
+        mode: Permission bits; without it those of the file that is replaced, else 0o644.
+    """
+    target = path.resolve()
+    status = target.stat() if target.exists() else None
+    if mode is None:
+        mode = status.st_mode & 0o7777 if status else 0o644
+    with partial_file(target) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            os.fchmod(stream.fileno(), mode)
+            if status is not None:
+                _keep_owner(stream.fileno(), status)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def partial_file(target: Path) -> Iterator[Path]:
+    """A name beside *target* to build it under; renamed into place when the block succeeds.
+
+    The caller fsyncs what it wrote; the rename and the folder are taken care of here.
+    When the block raises, the partial file and its sidecars are gone.
+    """
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+        fsync_folder(target.parent)
+    except BaseException:
+        for leftover in (partial, *sidecars(partial)):
+            leftover.unlink(missing_ok=True)
+        raise
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file that nobody writes, with mode and times; whole or not at all at *target*."""
+    with partial_file(target) as partial:
+        shutil.copy2(source, partial)
+        with contextlib.suppress(PermissionError):
+            os.chown(partial, source.stat().st_uid, source.stat().st_gid)
+        fsync_file(partial)
+
+
+def move_durably(source: Path, target: Path) -> None:
+    """Move a file so that after a crash it stands under one name or the other, never under none.
+
+    On one file system this is a rename; across two it is a durable copy, then a removal.
+    """
+    if source.stat().st_dev == target.parent.stat().st_dev:
+        source.replace(target)
+        fsync_folder(target.parent)
+    else:
+        copy_durably(source, target)
+        source.unlink()
+    if source.parent != target.parent:
+        fsync_folder(source.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Remove *path* if it is there and make that last."""
+    if path.exists() or path.is_symlink():
+        path.unlink()
+        fsync_folder(path.parent)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that an ordinary user can still write on the file system of *folder*."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _keep_owner(descriptor: int, status: os.stat_result) -> None:
+    # Only root may give a file away; anybody else keeps being its owner anyway.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, status.st_uid, status.st_gid)

@@ -1,0 +1,311 @@
+"""`unify.toml` as a checked value: where the application is, what moves, what is edited.
+
+Reading is strict: an unknown key is an error with the nearest known one in the hint, since
+a misspelt key that is silently ignored is a setting the user believes in.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from unified_db.errors import ConfigError
+from unified_db.migration.records import SourceKind
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: object) -> object:
+    """Turn "90s", "15m", "24h", "1d 6h" into a timedelta; anything else is passed on to Pydantic."""
+    if isinstance(text, str) and re.fullmatch(rf"(?:{_DURATION_PART.pattern}\s*)+", text):
+        return timedelta(seconds=sum(float(n) * _UNIT_SECONDS[u] for n, u in _DURATION_PART.findall(text)))
+    return text
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AppConfig(_Section):
+    """The application: where it is and how it is started and stopped."""
+
+    root: Path = Field(Path(), description="The application's tree, relative to unify.toml.")
+    cwd: Path = Field(Path(), description="Where its commands run, relative to root.")
+    python: Path | None = Field(
+        None,
+        description="The application's interpreter, relative to root; "
+        "without it the one that runs unify-db. It must be able to import unified_db.",
+    )
+    start: str = Field(
+        "",
+        description="The command that starts the server; {python}, {port} and {root} are filled in. "
+        "Empty for an application without a server.",
+    )
+    stop: str = Field(
+        "",
+        description="The command that stops the server. Empty: you stop it yourself before the cut-over.",
+    )
+    port: int = Field(8000, ge=1, le=65535, description="The port that the real server listens on.")
+    ready: str = Field("/", description="A path that answers 2xx once the server is ready, or a whole URL.")
+    ready_timeout_s: float = Field(60.0, gt=0, description="Seconds a start may take.")
+    stop_timeout_s: float = Field(30.0, gt=0, description="Seconds a stop may take.")
+    log: Path | None = Field(
+        None, description="The server's log, relative to root; without it we keep what it prints."
+    )
+    env: dict[str, str] = Field({}, description="Added to the environment of the application's commands.")
+
+
+class SourceConfig(_Section):
+    """One SQLite file that the application uses today."""
+
+    path: Path = Field(description="The file, relative to root.")
+    kind: SourceKind = Field("other", description="application, checkpoints, store or other.")
+
+
+class TargetConfig(_Section):
+    """The unified file."""
+
+    path: Path = Field(description="Where the unified file will be, relative to root.")
+
+
+class EditConfig(_Section):
+    """One edit of the application's tree that the switch makes and the rollback takes back."""
+
+    file: Path = Field(description="The file, relative to root.")
+    kind: Literal["dotenv", "python-constant", "python-default", "python-import", "requirement", "text"] = (
+        Field(description="What is edited.")
+    )
+    when: Literal["switch", "archive"] = Field(
+        "switch", description="With the switch, or once the old files are archived."
+    )
+    key: str | None = Field(None, description="dotenv: the key.")
+    name: str | None = Field(
+        None, description="python-constant: NAME or Class.NAME; python-default: function.parameter."
+    )
+    value: str | None = Field(
+        None,
+        description="The new value. requirement: the whole line; "
+        "without it the place unify-db was installed from.",
+    )
+    old: str | None = Field(None, description="python-import: old dotted name; text: the exact old text.")
+    new: str | None = Field(None, description="python-import: new dotted name; text: the new text.")
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> EditConfig:
+        needed = {
+            "dotenv": ("key", "value"),
+            "python-constant": ("name", "value"),
+            "python-default": ("name", "value"),
+            "python-import": ("old", "new"),
+            "requirement": (),
+            "text": ("old", "new"),
+        }[self.kind]
+        missing = [n for n in needed if getattr(self, n) is None]
+        if missing:
+            raise ValueError(f"an edit of kind {self.kind!r} needs {' and '.join(missing)}")
+        return self
+
+
+class SuiteConfig(_Section):
+    """One of the application's own test suites."""
+
+    name: str = Field(description="How the suite is called in tables.")
+    command: str = Field(
+        description="{python}, {port}, {root} and {junit} are filled in; "
+        "with {junit} the outcome is read test by test, else by exit code."
+    )
+    timeout_s: float = Field(600.0, gt=0, description="Seconds until the whole process group is ended.")
+
+
+class RequestConfig(_Section):
+    """One request that the benchmark sends to both sides."""
+
+    name: str = Field(description="How the endpoint is called in tables.")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("GET", description="HTTP method.")
+    path: str = Field(description="Path with query; {uuid} is filled in afresh for every request.")
+    body: dict[str, Any] | None = Field(
+        None, description="JSON body; {uuid} in its texts is filled in afresh for every request."
+    )
+    expect_status: int = Field(200, description="The status that counts as no error.")
+    changes: bool = Field(False, description="True where the request changes state.")
+
+
+class BenchmarkConfig(_Section):
+    """The benchmark gate."""
+
+    max_ratio: float = Field(1.10, gt=1, description="A median slower by more than this closes the gate.")
+    min_diff_ms: float = Field(1.0, ge=0, description="A difference below this never closes the gate.")
+    budget_s: float = Field(120.0, gt=0, description="Seconds after which an undecided gate closes.")
+    request: tuple[RequestConfig, ...] = Field((), description="What is asked of both sides.")
+
+
+class StagingConfig(_Section):
+    """The copy of the application's tree that suites and benchmark run on."""
+
+    reviewed: bool = Field(
+        False,
+        description="Set to true once you have looked at the environment a staged copy runs with: "
+        "it could send mail or call a paid model.",
+    )
+    exclude: tuple[str, ...] = Field((), description="Folder and file names (globs) that are not copied.")
+    env: dict[str, str] = Field({}, description="Overlays the environment of staged processes.")
+
+
+class ApprovalConfig(_Section):
+    """Who decides about the switch."""
+
+    mode: Literal["auto", "ask"] = Field("auto", description="auto: the gates alone; ask: also a person.")
+    max_age: Duration = Field(timedelta(hours=24), description="Older evidence must be made again.")
+
+
+class CutoverConfig(_Section):
+    """The cut-over."""
+
+    soak_s: float = Field(10.0, ge=0, description="Seconds the new state is watched before it counts.")
+
+
+class ArchiveConfig(_Section):
+    """The archive of the old files."""
+
+    retention_days: int = Field(30, ge=0, description="Days the archive is meant to be kept.")
+
+
+class MigrationConfig(_Section):
+    """All of unify.toml, plus where it lies.
+
+    Attributes:
+        file: unify.toml itself, absolute.
+    """
+
+    file: Path = Field(exclude=True, json_schema_extra={"internal": True})
+    app: AppConfig
+    source: tuple[SourceConfig, ...] = Field(min_length=1)
+    target: TargetConfig
+    edit: tuple[EditConfig, ...] = ()
+    suite: tuple[SuiteConfig, ...] = ()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+    staging: StagingConfig = StagingConfig()
+    approval: ApprovalConfig = ApprovalConfig()
+    cutover: CutoverConfig = CutoverConfig()
+    archive: ArchiveConfig = ArchiveConfig()
+
+    @field_validator("suite")
+    @classmethod
+    def _suite_names_differ(cls, suites: tuple[SuiteConfig, ...]) -> tuple[SuiteConfig, ...]:
+        names = [s.name for s in suites]
+        if len(set(names)) != len(names):
+            raise ValueError("two suites have the same name")
+        return suites
+
+    @model_validator(mode="after")
+    def _paths_differ(self) -> MigrationConfig:
+        paths = [self.resolve(s.path) for s in self.source]
+        if len(set(paths)) != len(paths):
+            raise ValueError("two sources are the same file")
+        if self.resolve(self.target.path) in paths:
+            raise ValueError("the target is one of the sources; give the unified file a path of its own")
+        return self
+
+    @property
+    def root(self) -> Path:
+        """The application's tree, absolute."""
+        return (self.file.parent / self.app.root).resolve()
+
+    @property
+    def cwd(self) -> Path:
+        """Where the application's commands run, absolute."""
+        return self.resolve(self.app.cwd)
+
+    @property
+    def python(self) -> Path:
+        """The application's interpreter; not resolved, since a venv's is a link."""
+        if self.app.python is None:
+            return Path(sys.executable)
+        return self.root / self.app.python
+
+    @property
+    def target_path(self) -> Path:
+        """The unified file's place, absolute."""
+        return self.resolve(self.target.path)
+
+    @property
+    def state_folder(self) -> Path:
+        """`.unify-db` beside unify.toml."""
+        return self.file.parent / ".unify-db"
+
+    def resolve(self, path: Path) -> Path:
+        """*path* made absolute against the application's root, links followed."""
+        return (self.root / path).resolve()
+
+    def label(self, path: Path) -> str:
+        """How *path* is named in tables: relative to the root where it lies below it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def command(self, template: str, *, root: Path | None = None, **values: object) -> list[str]:
+        """Split a command and fill in {python}, {root}, {port} and what *values* adds; no shell."""
+        fields = {"python": self.python, "root": root or self.root, "port": self.app.port, **values}
+        return [_fill(word, fields) for word in shlex.split(template)]
+
+
+def _fill(word: str, fields: dict[str, object]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda m: str(fields.get(m[1], m[0])), word)
+
+
+def load_config(path: Path) -> MigrationConfig:
+    """Read *path*, or `unify.toml` in it where it is a folder.
+
+    Raises:
+        ConfigError: Missing, not TOML, or with a key or value that is not allowed; the message
+            names each place.
+    """
+    path = path / "unify.toml" if path.is_dir() else path
+    if not path.exists():
+        raise ConfigError(
+            f"no configuration at {path}",
+            hint="Give one with --config, or copy examples/chat_backend/unify.toml and adapt it.",
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="Mend the file and run again.") from error
+    return parse_config(values, file=path)
+
+
+def parse_config(values: dict[str, Any], *, file: Path) -> MigrationConfig:
+    """Check *values* as the content of *file*.
+
+    Raises:
+        ConfigError: As in :func:`load_config`.
+    """
+    try:
+        return MigrationConfig.model_validate({**values, "file": file.resolve()})
+    except ValidationError as error:
+        places = "; ".join(_describe(item) for item in error.errors())
+        raise ConfigError(
+            f"{file.name}: {places}", hint="docs/configuration.md lists every key with its meaning."
+        ) from error
+
+
+def _describe(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "file"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{place}: {'unknown key' if item['type'] == 'extra_forbidden' else message}"

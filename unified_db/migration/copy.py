@@ -1,0 +1,108 @@
+"""Copies schema objects and rows between attached databases, by name and with rowids."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from unified_db import sqlite
+from unified_db.migration.records import Backup, SchemaObject
+from unified_db.sqlite import Table, quote_name
+
+
+def read_objects(conn: sqlite3.Connection, schema: str = "main") -> tuple[SchemaObject, ...]:
+    """All tables, indexes, triggers and views of *schema* in creation order, SQLite's own left out."""
+    rows = conn.execute(
+        f"SELECT type, name, tbl_name, sql FROM {quote_name(schema)}.sqlite_schema "
+        "WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY rowid"
+    )
+    return tuple(SchemaObject(kind=k, name=n, table=t, sql=s) for k, n, t, s in rows)
+
+
+def is_virtual(item: SchemaObject) -> bool:
+    """True for a virtual table, which has no rows of its own."""
+    return item.kind == "table" and (item.sql or "").lstrip().upper().startswith("CREATE VIRTUAL")
+
+
+def create_tables(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+    """Create the ordinary tables among *objects* in main, with their definitions as they were."""
+    for item in objects:
+        if item.kind == "table" and item.sql and not is_virtual(item):
+            conn.execute(item.sql)
+
+
+def create_the_rest(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+    """Create indexes, then virtual tables, views and triggers, once the rows are there.
+
+    Virtual tables, views and triggers are written into the schema as text: their definitions need
+    modules, functions or tables that may not be at hand here, and creating a virtual table the
+    ordinary way would make its shadow tables again.
+    """
+    rest = [o for o in objects if o.sql and (o.kind != "table" or is_virtual(o))]
+    for item in rest:
+        if item.kind == "index":
+            conn.execute(str(item.sql))
+    as_text = [o for o in rest if o.kind != "index"]
+    if not as_text:
+        return
+    conn.execute("PRAGMA writable_schema=ON")
+    conn.executemany(
+        "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, 0, ?)",
+        [(o.kind, o.name, o.table, o.sql) for o in as_text],
+    )
+    # RESET also makes SQLite read the schema again.
+    conn.execute("PRAGMA writable_schema=RESET")
+
+
+def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str) -> int:
+    """Copy all rows of *table* from *from_schema* into the empty table of that name in main.
+
+    Columns go by name, never by position, and the rowid goes along. Returns the number of rows.
+    """
+    columns = [quote_name(c) for c in table.writable]
+    if table.rowid is not None and table.rowid_column is None:
+        columns.insert(0, table.rowid)
+    names = ", ".join(columns)
+    order = ", ".join(quote_name(k) for k in table.key) if table.rowid is None else table.rowid
+    name = quote_name(table.name)
+    cursor = conn.execute(
+        f"INSERT INTO main.{name} ({names}) "
+        f"SELECT {names} FROM {quote_name(from_schema)}.{name} ORDER BY {order}"
+    )
+    return cursor.rowcount
+
+
+def copy_sequences(conn: sqlite3.Connection, *, from_schema: str, tables: Iterable[str]) -> None:
+    """Give *tables* in main exactly the AUTOINCREMENT counters that they have in *from_schema*."""
+    wanted = sqlite.sequences(conn, from_schema)
+    if not sqlite.has_table(conn, "sqlite_sequence"):
+        return
+    for name in tables:
+        conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+        if name in wanted:
+            conn.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, wanted[name]))
+
+
+def copy_statistics(conn: sqlite3.Connection, *, from_schema: str) -> None:
+    """Copy the rows that ANALYZE left in *from_schema*, so that query plans stay as they were."""
+    for name in ("sqlite_stat1", "sqlite_stat4"):
+        if not sqlite.has_table(conn, name, from_schema):
+            continue
+        if not sqlite.has_table(conn, name):
+            # Makes the empty statistics tables without analysing anything.
+            conn.execute("ANALYZE main.sqlite_schema")
+        if sqlite.has_table(conn, name):
+            conn.execute(f"INSERT INTO main.{name} SELECT * FROM {quote_name(from_schema)}.{name}")
+
+
+def choose_header_number(backups: Sequence[Backup], name: str) -> int:
+    """Which source's *name* the unified file carries.
+
+    The rule where sources disagree: an application's source goes before all others, and among
+    equals the first that is not zero wins, in the order of the configuration.
+    """
+    values: list[int] = []
+    for backup in sorted(backups, key=lambda b: b.kind != "application"):
+        with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
+            values.append(int(sqlite.pragma(conn, name)))
+    return next((v for v in values if v), 0)

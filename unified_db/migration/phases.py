@@ -1,0 +1,201 @@
+"""Each phase as a step of a run: announced in the log, its record kept in the run's folder.
+
+The flow's tasks wrap these, and a run without Prefect calls them. A phase that has ended is not
+done again while what it left is still as its record says. What a phase does lives in the module
+of its name; which one follows which lives in `flows/order.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from unified_db import files
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.records import (
+    Approval,
+    ArchiveRecord,
+    Backups,
+    BenchmarkEvidence,
+    CutoverRecord,
+    MigrationPlan,
+    RollbackRecord,
+    SuitesEvidence,
+    UnifiedFile,
+    Verdict,
+)
+from unified_db.migration.runs import RunFolder, remember
+from unified_db.migration.stage import Stages
+
+log = logging.getLogger(__name__)
+
+# Records in the order in which they are made: each rests on those before it.
+_RECORDS = (
+    "plan",
+    "backup",
+    "merge",
+    "verdict-validation",
+    "stage",
+    "evidence-suites",
+    "verdict-suites",
+    "evidence-benchmark",
+    "verdict-benchmark",
+    "approval",
+)
+
+
+def plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
+    """What would move; see :func:`unified_db.migration.plan.make_plan`."""
+    from unified_db.migration.plan import make_plan
+
+    with announced("plan"):
+        return remember(run, "plan", MigrationPlan, lambda: make_plan(config, run))
+
+
+def backup(run: RunFolder, plan: MigrationPlan) -> Backups:
+    """Copies of one instant; kept from before where every copy still has its digest."""
+    from unified_db.migration.backup import take_backups
+
+    with announced("backup"):
+        kept = run.load("backup", Backups)
+        if kept is not None and _are_intact((b.path, b.sha256) for b in kept.items):
+            return kept
+        _forget(run, since="backup")
+        _empty(run.backups)
+        backups = take_backups(plan.sources, run.backups)
+        run.save("backup", backups)
+        return backups
+
+
+def merge(run: RunFolder, backups: Backups) -> UnifiedFile:
+    """The unified file; kept from before where it still has its digest."""
+    from unified_db.migration.merge import merge_backups
+
+    with announced("merge"):
+        kept = run.load("merge", UnifiedFile)
+        if kept is not None and _are_intact([(kept.path, kept.sha256)]):
+            return kept
+        _forget(run, since="merge")
+        for leftover in (run.unified, *files.sidecars(run.unified)):
+            leftover.unlink(missing_ok=True)
+        unified = merge_backups(backups, run.unified)
+        run.save("merge", unified)
+        return unified
+
+
+def validate(run: RunFolder, backups: Backups, unified: UnifiedFile) -> Verdict:
+    """The verdict of the validation gate, open or closed."""
+    from unified_db.migration import validate as core
+
+    with announced("validate"):
+        return remember(run, "verdict-validation", Verdict, lambda: core.validate(backups, unified))
+
+
+def stage(config: MigrationConfig, run: RunFolder, backups: Backups, unified: UnifiedFile) -> Stages:
+    """The two staged trees that suites and benchmark run on."""
+    from unified_db.migration.stage import stage_trees
+
+    with announced("stage"):
+        kept = run.load("stage", Stages)
+        if kept is not None and kept.before.is_dir() and kept.after.is_dir():
+            return kept
+        stages = stage_trees(config, run, backups, unified)
+        run.save("stage", stages)
+        return stages
+
+
+def suites(config: MigrationConfig, run: RunFolder, stages: Stages) -> Verdict:
+    """The verdict of the suites gate, open or closed."""
+    from unified_db.migration.suites import run_suites
+
+    with announced("suites"):
+        kept = run.load("verdict-suites", Verdict)
+        if kept is not None and run.load("evidence-suites", SuitesEvidence) is not None:
+            return kept
+        evidence, verdict = run_suites(config, stages, run)
+        run.save("evidence-suites", evidence)
+        run.save("verdict-suites", verdict)
+        return verdict
+
+
+def benchmark(
+    config: MigrationConfig, run: RunFolder, stages: Stages, *, backups: Backups, unified: UnifiedFile
+) -> Verdict:
+    """The verdict of the benchmark gate, open or closed."""
+    from unified_db.migration.benchmark import run_benchmark
+
+    with announced("benchmark"):
+        kept = run.load("verdict-benchmark", Verdict)
+        if kept is not None and run.load("evidence-benchmark", BenchmarkEvidence) is not None:
+            return kept
+        evidence, verdict = run_benchmark(config, stages, backups, unified, run)
+        run.save("evidence-benchmark", evidence)
+        run.save("verdict-benchmark", verdict)
+        return verdict
+
+
+def unstage(run: RunFolder) -> None:
+    """Remove the staged trees, which hold copies of the application's settings and databases."""
+    shutil.rmtree(run.stage, ignore_errors=True)
+
+
+def cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
+    """The switch; see :func:`unified_db.migration.cutover.run_cutover`."""
+    from unified_db.migration.cutover import run_cutover
+
+    with announced("cutover"):
+        return remember(run, "cutover", CutoverRecord, lambda: run_cutover(config, run, approval))
+
+
+def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
+    """The archive of the old files; see :func:`unified_db.migration.archive.archive_originals`."""
+    from unified_db.migration.archive import archive_originals
+
+    with announced("archive"):
+        return remember(run, "archive", ArchiveRecord, lambda: archive_originals(config, run))
+
+
+def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
+    """The cut-over taken back; see :func:`unified_db.migration.rollback.roll_back`."""
+    from unified_db.migration.rollback import roll_back
+
+    with announced("rollback"):
+        # Not remembered: rolling back twice is the rollback's own business.
+        record = roll_back(config, run)
+        run.save("rollback", record)
+        return record
+
+
+@contextlib.contextmanager
+def announced(phase: str) -> Iterator[None]:
+    """Log where *phase* begins and ends; `phase` and `moment` are in the record for a live view."""
+    started = time.monotonic()
+    log.info("%s: begins", phase, extra={"phase": phase, "moment": "begin"})
+    try:
+        yield
+    except BaseException as error:
+        seconds = time.monotonic() - started
+        extra = {"phase": phase, "moment": "fail", "seconds": seconds}
+        log.info("%s: stopped after %.1f s by %s", phase, seconds, type(error).__name__, extra=extra)
+        raise
+    seconds = time.monotonic() - started
+    extra = {"phase": phase, "moment": "end", "seconds": seconds}
+    log.info("%s: done in %.1f s", phase, seconds, extra=extra)
+
+
+def _are_intact(copies: Iterable[tuple[Path, str]]) -> bool:
+    return all(path.is_file() and files.digest_file(path) == digest for path, digest in copies)
+
+
+def _forget(run: RunFolder, *, since: str) -> None:
+    for name in _RECORDS[_RECORDS.index(since) :]:
+        (run.evidence / f"{name}.json").unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    for leftover in folder.iterdir():
+        leftover.unlink()

@@ -1,0 +1,386 @@
+"""Processes that we start and end: commands with a time limit, staged servers, the real server.
+
+Each one gets a process group of its own, so that ending it ends its children too, and a log
+file instead of a pipe, so that nothing blocks when nobody reads. Who has a file open is told
+here as well. What the processes are for is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from unified_db import files
+from unified_db.errors import ServerError
+from unified_db.migration.config import MigrationConfig
+
+log = logging.getLogger(__name__)
+
+_TAIL_LINES = 20
+_TAIL_BYTES = 16_384
+_GRACE_S = 5.0
+_POLL_S = 0.02
+_WATCH_S = 0.25
+_COMMAND_CHARS = 120
+_HAS_PROC = Path("/proc/self/fd").exists()
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended.
+
+    Attributes:
+        exit_code: Its exit code, negative where a signal ended it.
+        timed_out: True where we ended it after its time was up.
+        log: What it printed, both streams.
+    """
+
+    exit_code: int
+    timed_out: bool
+    seconds: float
+    log: Path
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def application_environment(config: MigrationConfig, *, port: int | None = None) -> dict[str, str]:
+    """Our environment plus PORT and `[app] env`: what the real application is started with."""
+    return {**os.environ, "PORT": str(port or config.app.port), **config.app.env}
+
+
+def staged_environment(config: MigrationConfig, *, port: int, temporary: Path) -> dict[str, str]:
+    """The environment of a staged process: as the real one, overlaid by `[staging] env`.
+
+    Args:
+        config: The application's configuration.
+        port: The port of its own that it shall listen on.
+        temporary: Its own folder for temporary files; made here.
+    """
+    temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ours = {"PORT": str(port), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**application_environment(config, port=port), **ours, **config.staging.env}
+
+
+def ready_url(config: MigrationConfig, *, port: int) -> str:
+    """Where the application says that it is ready, when it listens on *port* of 127.0.0.1."""
+    ready = config.app.ready
+    if "://" not in ready:
+        return f"http://127.0.0.1:{port}/{ready.lstrip('/')}"
+    parts = urlsplit(ready)
+    return urlunsplit(parts._replace(netloc=f"127.0.0.1:{port}"))
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    log_file: Path,
+    timeout_s: float,
+    watch: Callable[[list[int]], None] | None = None,
+) -> CommandResult:
+    """Run *command* to its end, or end it and all its children after *timeout_s*.
+
+    Args:
+        command: Program and arguments; no shell.
+        cwd: Where it runs.
+        env: Its whole environment.
+        log_file: Takes what it prints; replaced.
+        timeout_s: Seconds until the whole process group is ended.
+        watch: Called four times a second with the process ids that are there then.
+
+    Raises:
+        ServerError: The command cannot be started.
+    """
+    begun = time.monotonic()
+    process = _spawn(command, cwd=cwd, env=env, log_file=log_file, mode="wb")
+    timed_out = False
+    try:
+        while not timed_out and not _ended_within(process, _WATCH_S):
+            timed_out = time.monotonic() - begun > timeout_s
+            if watch is not None:
+                watch([p.pid for p in _tree(process.pid)])
+    finally:
+        # Also after a plain end: a child that a test forgot must not outlive its suite.
+        _end_group(process, grace_s=_GRACE_S)
+    return CommandResult(process.returncode, timed_out, time.monotonic() - begun, log_file)
+
+
+class Server:
+    """A server process that we started, with its children.
+
+    As a context manager it is stopped at the end of the block, whatever happened.
+
+    Attributes:
+        pid: The process id, which is its process group's too.
+        log_file: Where its output goes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], *, log_file: Path) -> None:
+        self._process = process
+        self._started = time.monotonic()
+        self._peak_bytes = 0
+        self.pid = process.pid
+        self.log_file = log_file
+
+    @classmethod
+    def start(cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path) -> Self:
+        """Start *command*; its output is appended to *log_file*. Returns at once.
+
+        Raises:
+            ServerError: The command cannot be started.
+        """
+        return cls(_spawn(command, cwd=cwd, env=env, log_file=log_file, mode="ab"), log_file=log_file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """True while the process we started is there."""
+        return self._process.poll() is None
+
+    def wait_ready(self, url: str, *, timeout_s: float) -> float:
+        """Wait until *url* answers 2xx; milliseconds since the start of the process.
+
+        Raises:
+            ServerError: It exited or did not get ready in time; its last log lines are named.
+        """
+        deadline = time.monotonic() + timeout_s
+        with _client() as client:
+            while time.monotonic() < deadline:
+                if not self.running:
+                    raise self._failure(f"exited with code {self._process.returncode} before it was ready")
+                # Asked again after the answer: a stranger on this port may have given it.
+                if _answers(client, url) and self.running:
+                    return (time.monotonic() - self._started) * 1000
+                time.sleep(_POLL_S)
+        raise self._failure(f"was not ready after {timeout_s:g} s at {url}")
+
+    def stop(self, *, timeout_s: float = 10.0) -> int:
+        """End the process and its children, forcibly after *timeout_s*; its exit code."""
+        _end_group(self._process, grace_s=timeout_s)
+        return self._process.returncode
+
+    def pids(self) -> list[int]:
+        """The process and all of its children that are there now."""
+        return [p.pid for p in _tree(self.pid)]
+
+    def peak_rss_bytes(self) -> int:
+        """The most memory that the process and its children held so far.
+
+        On Linux the kernel's own high-water mark of each, which no sampling can miss;
+        elsewhere the most that any call of this method saw.
+        """
+        self._peak_bytes = max(self._peak_bytes, sum(_rss_bytes(p) for p in _tree(self.pid)))
+        return self._peak_bytes
+
+    def _failure(self, what: str) -> ServerError:
+        tail = log_tail(self.log_file)
+        return ServerError(
+            f"the server (process {self.pid}) {what}" + (f"; it printed last:\n{tail}" if tail else ""),
+            hint=f"Its whole output is in {self.log_file}. "
+            "The start command must listen on {port} (or $PORT) of 127.0.0.1.",
+        )
+
+
+def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path) -> Server:
+    """Start the real application so that it outlives us, our terminal and our worker.
+
+    It has a session of its own, no terminal, and appends what it prints to *log_file*.
+    Do not use the result as a context manager: that would stop it.
+
+    Raises:
+        ServerError: The command cannot be started.
+    """
+    return Server.start(command, cwd=cwd, env=env, log_file=log_file)
+
+
+def wait_ready(url: str, *, timeout_s: float) -> float:
+    """Wait for a server that is not our child; milliseconds waited.
+
+    Raises:
+        ServerError: No 2xx answer within *timeout_s*.
+    """
+    begun = time.monotonic()
+    with _client() as client:
+        while time.monotonic() - begun < timeout_s:
+            if _answers(client, url):
+                return (time.monotonic() - begun) * 1000
+            time.sleep(_POLL_S)
+    raise ServerError(
+        f"nothing answered at {url} within {timeout_s:g} s",
+        hint="See the server's log for why it does not answer.",
+    )
+
+
+def log_tail(path: Path, *, lines: int = _TAIL_LINES) -> str:
+    """The last *lines* of a log, at most 16 KiB of them; empty where there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        text = stream.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def holders(
+    paths: Iterable[Path], *, exclude: Collection[int] = (), among: Collection[int] | None = None
+) -> list[str]:
+    """Processes that have one of *paths* or their sidecars open, each as "pid command".
+
+    Files are compared by device and inode, so links and renames do not hide a holder.
+    Processes of other users are seen by root only.
+
+    Args:
+        paths: Database files; missing ones have no holder.
+        exclude: Process ids that do not count, such as our own.
+        among: Look at these process ids only; without it at all of them.
+    """
+    wanted = {i for path in paths for p in (path, *files.sidecars(path)) if (i := _identity(p))}
+    if not wanted:
+        return []
+    candidates = psutil.pids() if among is None else among
+    found = [pid for pid in sorted(candidates) if pid not in exclude and wanted & _open_files(pid)]
+    return [f"{pid} {_command_of(pid)}" for pid in found]
+
+
+def _spawn(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path, mode: str
+) -> subprocess.Popen[bytes]:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with log_file.open(mode) as output:
+            return subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except (OSError, IndexError) as error:
+        raise ServerError(
+            f"cannot start {command[0] if command else 'an empty command'!r} in {cwd}: {error}",
+            hint="Check the command, python and cwd in unify.toml.",
+        ) from error
+
+
+def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
+    """End *process* and what is left of its group: asked first, forced after *grace_s*."""
+    if process.poll() is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        _ended_within(process, grace_s)
+    # The children may outlive the leader; its group is still there for as long as one of them is.
+    if process.poll() is None or _group_is_alive(process.pid):
+        _signal_group(process.pid, signal.SIGKILL)
+    process.wait(_GRACE_S)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _rss_bytes(process: psutil.Process) -> int:
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        mark = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+        return int(mark.split()[1]) * 1024 if mark else int(process.memory_info().rss)
+    except (OSError, psutil.Error):
+        with contextlib.suppress(psutil.Error):
+            return int(process.memory_info().rss)
+        return 0
+
+
+def _client() -> httpx.Client:
+    # trust_env: a proxy in the environment must not stand between us and our own server.
+    # verify: readiness is all that is asked, and a local certificate is often self-signed.
+    return httpx.Client(trust_env=False, verify=False, timeout=5.0)  # noqa: S501 -- as said above
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open_files(pid: int) -> set[tuple[int, int]]:
+    try:
+        entries = list(Path(f"/proc/{pid}/fd").iterdir()) if _HAS_PROC else _open_paths(pid)
+    except (OSError, psutil.Error):
+        return set()
+    return {i for entry in entries if (i := _identity(entry))}
+
+
+def _open_paths(pid: int) -> list[Path]:
+    return [Path(f.path) for f in psutil.Process(pid).open_files()]
+
+
+def _command_of(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return (" ".join(process.cmdline()) or str(process.name()))[:_COMMAND_CHARS]
+    except psutil.Error:
+        return "(gone)"

@@ -1,0 +1,386 @@
+"""The frozen values that flow from phase to phase; all of them survive a trip through JSON.
+
+A record says what a phase found or did. It holds no connection, no session and no value
+out of a database: tables, counts, sizes, digests and places only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+SourceKind = Literal["application", "checkpoints", "store", "other"]
+ObjectKind = Literal["table", "index", "trigger", "view"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SchemaObject(Record):
+    """One entry of a database's schema.
+
+    Attributes:
+        sql: The definition as stored; None for the indexes that SQLite makes itself.
+    """
+
+    kind: ObjectKind
+    name: str
+    table: str
+    sql: str | None
+
+
+class TableFacts(Record):
+    """What the plan tells of one table: how many rows, and which columns of its sequence matter.
+
+    Attributes:
+        sequence: The AUTOINCREMENT counter, None where the table has none.
+    """
+
+    name: str
+    source: str
+    rows: int
+    sequence: int | None = None
+
+
+class SourceFacts(Record):
+    """One source as the plan read it.
+
+    Attributes:
+        label: How the source is named in tables: its path relative to the application's root.
+        size_bytes: Main file alone.
+        wal_bytes: What lies in the WAL beside it, 0 without one.
+        handles: Processes that have the file open now, as "pid command".
+    """
+
+    label: str
+    path: Path
+    kind: SourceKind
+    size_bytes: int
+    wal_bytes: int
+    page_size: int
+    encoding: str
+    journal_mode: str
+    user_version: int
+    application_id: int
+    tables: tuple[TableFacts, ...]
+    objects: tuple[SchemaObject, ...]
+    handles: tuple[str, ...] = ()
+
+
+class Collision(Record):
+    """The same name in two sources; *definitions* pairs each source's label with its SQL."""
+
+    name: str
+    definitions: tuple[tuple[str, str], ...]
+    ways_out: str
+
+
+class EditPreview(Record):
+    """One edit that the switch (or the archive) would make.
+
+    Attributes:
+        diff: Unified diff with the values of dotenv files masked where they are not ours.
+        before_sha256: Digest of the file that the diff applies to.
+    """
+
+    file: Path
+    kind: str
+    when: Literal["switch", "archive"]
+    summary: str
+    diff: str
+    before_sha256: str
+
+
+class SpaceNeed(Record):
+    """Bytes that a run needs on one file system, and what is free there."""
+
+    folder: Path
+    needed_bytes: int
+    free_bytes: int
+
+
+class MigrationPlan(Record):
+    """What would move, what would collide, what would be edited, how long, how much space."""
+
+    run: str
+    created_at: datetime
+    target: Path
+    sources: tuple[SourceFacts, ...]
+    collisions: tuple[Collision, ...]
+    edits: tuple[EditPreview, ...]
+    space: tuple[SpaceNeed, ...]
+    estimated_s: float
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+class Backup(Record):
+    """Our consistent copy of one source.
+
+    Attributes:
+        sha256: Digest of the finished copy.
+        journal_mode: The source's own, which a restored copy gets back.
+    """
+
+    label: str
+    source: Path
+    path: Path
+    kind: SourceKind
+    size_bytes: int
+    sha256: str
+    journal_mode: str
+
+
+class Backups(Record):
+    """The copies of all sources, which show one instant.
+
+    Attributes:
+        taken_at: The instant, UTC.
+        lock_ms: How long writers of all sources were held off.
+    """
+
+    taken_at: datetime
+    lock_ms: float
+    seconds: float
+    items: tuple[Backup, ...]
+
+
+class UnifiedFile(Record):
+    """The merged file before the switch puts it into place."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    tables: tuple[TableFacts, ...]
+    seconds: float
+
+
+class Finding(Record):
+    """One thing checked, with what was required and what was measured."""
+
+    check: str
+    where: str
+    required: str
+    measured: str
+    passed: bool
+
+
+class GateName(StrEnum):
+    """The gates of a run, in their order."""
+
+    VALIDATION = "validation"
+    SUITES = "suites"
+    BENCHMARK = "benchmark"
+
+
+class Verdict(Record):
+    """What a gate says: a list of findings. Nothing checked is not a pass."""
+
+    gate: GateName
+    findings: tuple[Finding, ...]
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """True where at least one thing was checked and every one of them passed."""
+        return bool(self.findings) and all(f.passed for f in self.findings)
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that close the gate."""
+        return tuple(f for f in self.findings if not f.passed)
+
+    def sentence(self) -> str:
+        """The verdict in one sentence for people."""
+        if not self.findings:
+            return f"{self.gate.value}: closed, since nothing was checked"
+        if self.passed:
+            return f"{self.gate.value}: open, {len(self.findings)} checks passed"
+        first = self.failures[0]
+        more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+        return (
+            f"{self.gate.value}: closed: {first.check} at {first.where}: "
+            f"required {first.required}, measured {first.measured}{more}"
+        )
+
+
+class TestOutcome(Record):
+    """One test on both sides; an outcome is passed, failed, error, skipped or absent."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    suite: str
+    test: str
+    before: str
+    after: str
+    detail: str = ""
+
+
+class SuitesEvidence(Record):
+    """What the application's own tests did on the old files and on the unified file."""
+
+    tests: tuple[TestOutcome, ...]
+    counts: tuple[tuple[str, str, str], ...]
+    """(suite, before, after) as short text such as '14 passed, 1 failed'."""
+
+
+class Latency(Record):
+    """Response times of one request at one concurrency on both sides.
+
+    Attributes:
+        ratio: Median after divided by median before.
+        low: Lower bound of the ratio's confidence interval.
+        high: Upper bound of it.
+        before_sample_ms: A thinned sample for the plot, as for after.
+    """
+
+    name: str
+    concurrency: int
+    before_ms: float
+    after_ms: float
+    before_p95_ms: float
+    after_p95_ms: float
+    ratio: float
+    low: float
+    high: float
+    requests: int
+    before_sample_ms: tuple[float, ...] = ()
+    after_sample_ms: tuple[float, ...] = ()
+
+
+class BenchmarkEvidence(Record):
+    """What the benchmark measured; the verdict judges it."""
+
+    latencies: tuple[Latency, ...]
+    operations: tuple[Latency, ...]
+    """LangGraph's put, get, list and resume on both files, measured like endpoints."""
+    blocks: int
+    before_rss_bytes: int
+    after_rss_bytes: int
+    before_errors: int
+    after_errors: int
+    before_log_errors: int
+    after_log_errors: int
+    sources_bytes: int
+    unified_bytes: int
+    restart_ms: float
+    """Stop issued to first healthy answer of a plain restart of the old side."""
+
+
+class Approval(Record):
+    """Leave to switch. Only :meth:`from_verdicts` makes one, and only from open gates."""
+
+    run: str
+    approved_by: str
+    approved_at: datetime
+    evidence_sha256: str
+    gates: tuple[GateName, ...]
+
+    @classmethod
+    def from_verdicts(
+        cls,
+        verdicts: tuple[Verdict, ...],
+        *,
+        run: str,
+        approved_by: str,
+        approved_at: datetime,
+        evidence_sha256: str,
+    ) -> Self:
+        """Make an approval of *verdicts*.
+
+        Raises:
+            GateClosedError: A gate is closed, or one of the three is missing.
+        """
+        from unified_db.errors import GateClosedError
+
+        hint = "Nothing was switched; the application still uses its old files."
+        missing = set(GateName) - {v.gate for v in verdicts}
+        if missing:
+            names = ", ".join(sorted(g.value for g in missing))
+            raise GateClosedError(f"no verdict from: {names}", hint=hint)
+        for verdict in verdicts:
+            if not verdict.passed:
+                raise GateClosedError(verdict.sentence(), hint=hint)
+        return cls(
+            run=run,
+            approved_by=approved_by,
+            approved_at=approved_at,
+            evidence_sha256=evidence_sha256,
+            gates=tuple(v.gate for v in verdicts),
+        )
+
+
+class CutoverRecord(Record):
+    """The switch as it was made.
+
+    Attributes:
+        downtime_ms: Stop issued to first healthy answer.
+        write_pause_ms: Downtime less a plain restart of the same application.
+        late_rows: Rows inserted, changed or deleted between the backup and the lock, carried over.
+        edited: The files that were edited.
+        originals: (old path, where the old file lies now).
+        pid: The process that was started, None where a person starts it.
+    """
+
+    run: str
+    switched_at: datetime
+    target: Path
+    downtime_ms: float
+    write_pause_ms: float
+    late_rows: int
+    edited: tuple[Path, ...]
+    originals: tuple[tuple[Path, Path], ...]
+    pid: int | None
+    health: tuple[Finding, ...]
+
+
+class ArchivedFile(Record):
+    """One old file in the archive: what it was and what it is now."""
+
+    label: str
+    original: Path
+    archived: Path
+    original_bytes: int
+    archived_bytes: int
+    sha256: str
+    mode: int
+    journal_mode: str
+
+
+class ArchiveRecord(Record):
+    """The archive of the old files.
+
+    Attributes:
+        mentions: "file:line" of what still names an old path and was not edited.
+    """
+
+    run: str
+    archived_at: datetime
+    folder: Path
+    files: tuple[ArchivedFile, ...]
+    edited: tuple[Path, ...]
+    mentions: tuple[str, ...]
+    keep_until: datetime
+
+
+class RollbackRecord(Record):
+    """A cut-over taken back.
+
+    Attributes:
+        carried: (table, inserted, updated, deleted) for rows written since the cut-over.
+        kept_aside: Where the unified file lies now.
+    """
+
+    run: str
+    rolled_back_at: datetime
+    restored: tuple[Path, ...]
+    carried: tuple[tuple[str, int, int, int], ...]
+    kept_aside: Path | None
+    findings: tuple[Finding, ...]

@@ -1,0 +1,191 @@
+"""The folder of a run: where everything of it lies, who may read it, and the lock that keeps two apart.
+
+`.unify-db/runs/RUN/` beside the configuration holds journal, log, backups, evidence, report and
+patch. All of it may hold data, so folders are for their owner only and git ignores them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from unified_db import files
+from unified_db.errors import RunLockedError, UsageError
+
+_RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+_R = TypeVar("_R", bound=BaseModel)
+
+
+class RunFolder:
+    """Names of everything that lies in one run's folder.
+
+    Args:
+        path: `.unify-db/runs/RUN`, which must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.journal = path / "journal.jsonl"
+        self.log = path / "run.log"
+        self.config = path / "unify.toml"
+        self.backups = path / "backup"
+        self.unified = path / "unified.sqlite"
+        self.stage = path / "stage"
+        self.evidence = path / "evidence"
+        self.preimages = path / "preimages"
+        self.originals = path / "originals"
+        self.archive = path / "archive"
+        self.report = path / "report.html"
+        self.summary = path / "report.md"
+        self.patch = path / "switch.patch"
+        self.schema = path / "unified-schema.md"
+        self.server_log = path / "server.log"
+
+    def save(self, name: str, record: BaseModel) -> Path:
+        """Write *record* to `evidence/NAME.json`, durably."""
+        path = self.evidence / f"{name}.json"
+        files.write_durably(path, record.model_dump_json(indent=2).encode() + b"\n", mode=0o600)
+        return path
+
+    def load(self, name: str, kind: type[_R]) -> _R | None:
+        """The record saved under *name*, None where that phase has not ended."""
+        path = self.evidence / f"{name}.json"
+        return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def evidence_digest(self) -> str:
+        """One digest over all verdicts, for the approval to name what it saw."""
+        lines = [
+            f"{p.name} {files.digest_file(p)}"
+            for p in sorted(self.evidence.glob("*.json"))
+            if p.stem.startswith(("plan", "backup", "merge", "verdict-"))
+        ]
+        return files.digest_bytes("\n".join(lines).encode())
+
+
+def create_run(state_folder: Path, *, now: datetime | None = None) -> RunFolder:
+    """Make a new run's folder, owner-only, under *state_folder* (`.unify-db`)."""
+    moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    prepare_state_folder(state_folder)
+    path = state_folder / "runs" / f"{moment}-{secrets.token_hex(2)}"
+    path.mkdir(mode=0o700)
+    run = RunFolder(path)
+    for folder in (run.backups, run.evidence, run.preimages):
+        folder.mkdir(mode=0o700)
+    return run
+
+
+def prepare_state_folder(state_folder: Path) -> None:
+    """Make `.unify-db` and what it always holds, with modes for the owner alone."""
+    (state_folder / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_folder.chmod(0o700)
+    ignore = state_folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+
+
+def open_run(state_folder: Path, name: str | None = None) -> RunFolder:
+    """The run called *name*, or the newest where *name* is None.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    runs = list_runs(state_folder)
+    if name is None and runs:
+        return runs[-1]
+    found = [r for r in runs if r.name == name] or [r for r in runs if name and r.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(r.name for r in runs[-5:]) or "none"
+    raise UsageError(
+        f"{'several runs begin with' if found else 'there is no run'} {name or ''} in {state_folder / 'runs'}",
+        hint=f"Known runs: {known}. `--config` says which application is meant.",
+    )
+
+
+def list_runs(state_folder: Path) -> list[RunFolder]:
+    """All runs, oldest first."""
+    folder = state_folder / "runs"
+    if not folder.is_dir():
+        return []
+    return [RunFolder(p) for p in sorted(folder.iterdir()) if _RUN_NAME.fullmatch(p.name)]
+
+
+@contextlib.contextmanager
+def hold_lock(state_folder: Path, paths: Iterable[Path]) -> Iterator[None]:
+    """Keep every other run away from *paths* (sources and target) for the length of the block.
+
+    An OS lock per path, which a dead process does not hold. The lock files lie in
+    `.unify-db/locks` and are never removed, since removing a lock file unlocks it for others.
+
+    Raises:
+        RunLockedError: Another process holds one of them; its process id is named.
+    """
+    prepare_state_folder(state_folder)
+    folder = state_folder / "locks"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for path in sorted({str(p) for p in paths}):
+            name = hashlib.sha256(path.encode()).hexdigest()[:16]
+            stack.enter_context(_lock_file(folder / f"{name}.lock", label=path))
+        yield
+
+
+@contextlib.contextmanager
+def _lock_file(file: Path, *, label: str) -> Iterator[None]:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "{}"
+            pid = json.loads(holder).get("pid", "unknown")
+            raise RunLockedError(
+                f"another run holds {label} (process {pid})",
+                hint="Nothing was done. Wait for that run to end; `unify-db status` shows it.",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "path": label}).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def keep_log(run: RunFolder) -> Iterator[None]:
+    """Write everything that unified_db logs to the run's own log for the length of the block."""
+    handler = logging.FileHandler(run.log, encoding="utf-8", delay=False)
+    run.log.chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("unified_db")
+    previous = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(previous)
+        handler.close()
+
+
+def remember(run: RunFolder, name: str, kind: type[_R], make: Callable[[], _R]) -> _R:
+    """The record of a phase that has ended already, else what *make* returns, saved."""
+    known = run.load(name, kind)
+    if known is not None:
+        return known
+    record = make()
+    run.save(name, record)
+    return record

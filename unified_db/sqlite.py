@@ -1,0 +1,441 @@
+"""SQLite as this project opens it: quoting, reading without a trace, schema, integrity.
+
+The traps of SQLite's file handling are kept in this one place:
+
+* Closing the last read-write connection of a WAL database checkpoints the WAL and deletes it.
+  A read-only connection cannot, so sources are read through those.
+* A read-only connection on a WAL database without its `-shm` file creates one, and a hot
+  rollback journal is rolled back on disk by the first reader. Both are read through a private copy.
+* Opening and closing a database's file by hand drops this process's locks on it (POSIX), so
+  nobody here reads a source's bytes while a connection of ours is open on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from unified_db import files
+from unified_db.errors import SourceBusyError, SourceError
+
+HEADER = b"SQLite format 3\x00"
+HEADER_BYTES = 100
+_WAL_VERSION = 2
+
+Manner = Literal["shared", "private copy"]
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+
+
+def quote_name(name: str) -> str:
+    """*name* as an SQL identifier, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_uri(path: Path, **query: str | int) -> str:
+    """*path* as a `file:` URI for `sqlite3.connect(..., uri=True)`."""
+    text = "&".join(f"{key}={value}" for key, value in query.items())
+    return f"file:{quote(str(path.absolute()))}" + (f"?{text}" if text else "")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first 100 bytes of a database file say (sqlite.org/fileformat.html)."""
+
+    page_size: int
+    journal_mode: Literal["wal", "delete"]
+    page_count: int
+
+    @property
+    def wal(self) -> bool:
+        """True where readers must look for a WAL."""
+        return self.journal_mode == "wal"
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of *path* without opening it as a database.
+
+    Must not be called while this process holds a SQLite connection on *path*.
+
+    Raises:
+        SourceError: Missing, a folder, a pipe, unreadable, empty, or not a SQLite database.
+    """
+    head = _read_head(path)
+    if not head:
+        raise SourceError(f"{path} is empty", hint=_other_file("A zero-length file holds no database."))
+    if not head.startswith(HEADER) or len(head) < HEADER_BYTES:
+        raise SourceError(
+            f"{path} is not a SQLite database (or it is encrypted)",
+            hint=_other_file("Its first bytes are not SQLite's."),
+        )
+    page_size = int.from_bytes(head[16:18], "big")
+    return Header(
+        page_size=65536 if page_size == 1 else page_size,
+        journal_mode="wal" if _WAL_VERSION in (head[18], head[19]) else "delete",
+        page_count=int.from_bytes(head[28:32], "big"),
+    )
+
+
+def _read_head(path: Path) -> bytes:
+    wal = files.sidecar(path, "-wal")
+    if not path.exists():
+        if wal.exists():
+            raise SourceError(
+                f"{path} is missing but its WAL {wal.name} is there",
+                hint="Nothing was touched: opening it would delete the WAL. Put the main file back.",
+            )
+        raise SourceError(f"{path} does not exist", hint=_other_file("Nothing was created there."))
+    if not path.is_file():
+        raise SourceError(f"{path} is not a regular file", hint=_other_file("Only files are read."))
+    try:
+        with path.open("rb") as stream:
+            return stream.read(HEADER_BYTES)
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be read: {error.strerror}", hint="Nothing was written. Mend its permissions."
+        ) from error
+
+
+def _other_file(why: str) -> str:
+    return f"{why} Nothing was written. Check the path of this source."
+
+
+@contextlib.contextmanager
+def reading(path: Path, *, timeout_s: float = 5.0) -> Iterator[sqlite3.Connection]:
+    """A connection that sees all committed rows of *path*, WAL included, and leaves no trace.
+
+    Args:
+        path: A database, in use or not.
+        timeout_s: Seconds to wait for a writer.
+
+    Raises:
+        SourceError: *path* is no usable database.
+        SourceBusyError: A writer held it for *timeout_s*. Transient.
+    """
+    with private_copy(path) as readable, _closing(connect_read_only(readable, timeout_s=timeout_s)) as conn:
+        yield conn
+
+
+def how_to_read(path: Path) -> Manner:
+    """Whether *path* can be shared with its users, or must be copied to leave no trace.
+
+    Reads the header; the caller must hold no connection on *path*.
+    """
+    header = read_header(path)
+    if header.wal:
+        return "shared" if _in_use_as_wal(path) else "private copy"
+    journal = files.sidecar(path, "-journal")
+    return "private copy" if journal.exists() and journal.stat().st_size else "shared"
+
+
+def _in_use_as_wal(path: Path) -> bool:
+    # Every connection of a WAL database keeps -shm; with it there, a reader creates nothing.
+    return files.sidecar(path, "-shm").exists() and files.sidecar(path, "-wal").exists()
+
+
+@contextlib.contextmanager
+def private_copy(path: Path) -> Iterator[Path]:
+    """*path* itself where reading it leaves no trace, else a copy of it and its sidecars.
+
+    The copy is taken only from files that nobody changes meanwhile; it is gone after the block.
+
+    Raises:
+        SourceBusyError: The files changed while they were copied. Transient.
+    """
+    if how_to_read(path) == "shared":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
+        copy = Path(folder) / path.name
+        before = fingerprint(path)
+        for file in (path, *(p for p in files.sidecars(path) if not p.name.endswith("-shm"))):
+            shutil.copyfile(file, Path(folder) / file.name)
+        if fingerprint(path) != before:
+            raise SourceBusyError(
+                f"{path} changed while it was being copied",
+                hint="Nothing was written. Another process opened it just now; run again.",
+            )
+        yield copy
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Inode, size and times of *path* and its sidecars: differs when somebody opened or wrote it.
+
+    Good for noticing a change during a short copy; no proof that content is unchanged.
+    """
+    statuses = [(p.name, p.stat()) for p in (path, *files.sidecars(path))]
+    return tuple((n, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in statuses)
+
+
+def connect_read_only(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
+    """A read-only connection in autocommit mode that returns text as bytes where it must.
+
+    On a WAL database the `-shm` file should exist already, else SQLite creates it.
+    """
+    conn = _connect(file_uri(path, mode="ro"), timeout_s=timeout_s)
+    _first_look(conn, path)
+    return conn
+
+
+def connect_frozen(path: Path) -> sqlite3.Connection:
+    """A connection to a file that nobody writes: no locks, no sidecars, no WAL is looked at.
+
+    Only for our own finished copies (sqlite.org/uri.html, `immutable`).
+    """
+    conn = _connect(file_uri(path, mode="ro", immutable=1), timeout_s=0)
+    _first_look(conn, path)
+    return conn
+
+
+def connect_writable(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
+    """A read-write connection to a file that exists, in autocommit mode."""
+    conn = _connect(file_uri(path, mode="rw"), timeout_s=timeout_s)
+    _first_look(conn, path)
+    return conn
+
+
+def create(path: Path) -> sqlite3.Connection:
+    """A read-write connection that creates *path* if it is not there."""
+    return _connect(file_uri(path, mode="rwc"), timeout_s=5.0)
+
+
+def _connect(uri: str, *, timeout_s: float) -> sqlite3.Connection:
+    try:
+        conn = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise SourceError(f"{uri} cannot be opened: {error}", hint="Nothing was written.") from error
+    # Values may hold invalid UTF-8, which must be carried, not decoded.
+    conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    return conn
+
+
+def _first_look(conn: sqlite3.Connection, path: Path) -> None:
+    try:
+        conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        conn.close()
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.Error, path: Path) -> SourceError:
+    """SQLite's error about *path* as one of ours."""
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return SourceBusyError(
+            f"{path} is locked by another process",
+            hint="Nothing was written. Run again when its writer has finished.",
+        )
+    if "disk is full" in text:
+        return SourceError(f"the disk is full: {text}", hint="Nothing was switched. Make room and run again.")
+    return SourceError(
+        f"{path} cannot be read as a database: {text}",
+        hint="Nothing was written. `sqlite3 FILE '.recover'` may save what is left of a damaged file.",
+    )
+
+
+@contextlib.contextmanager
+def _closing(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+closing = _closing
+
+
+@contextlib.contextmanager
+def attached(conn: sqlite3.Connection, path: Path, name: str, *, frozen: bool = True) -> Iterator[None]:
+    """Attach *path* to *conn* under *name* for the block; frozen as in :func:`connect_frozen`."""
+    query: dict[str, str | int] = {"mode": "ro", "immutable": 1} if frozen else {"mode": "rw"}
+    conn.execute(f"ATTACH ? AS {quote_name(name)}", (file_uri(path, **query),))
+    try:
+        yield
+    finally:
+        conn.execute(f"DETACH {quote_name(name)}")
+
+
+@contextlib.contextmanager
+def transaction(conn: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """One transaction on an autocommit connection: committed at the end, rolled back on an exception."""
+    conn.execute(f"BEGIN {kind}")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def copy_database(source: sqlite3.Connection, into: Path) -> None:
+    """Copy what *source* sees to the new file *into*, in one step, and fsync it.
+
+    One step cannot be starved by a busy writer, as the incremental form can: it starts again
+    whenever another process writes (sqlite.org/backup.html).
+    """
+    with _closing(sqlite3.connect(into, isolation_level=None)) as target:
+        target.execute("PRAGMA synchronous=OFF")
+        source.backup(target, pages=-1)
+    files.fsync_file(into)
+
+
+def integrity_problems(conn: sqlite3.Connection, *, limit: int = 10) -> list[str]:
+    """What `PRAGMA integrity_check` finds in main, empty where it says ok."""
+    rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.integrity_check({limit})")]
+    return [] if rows == ["ok"] else rows
+
+
+def foreign_key_violations(conn: sqlite3.Connection, schema: str = "main") -> int:
+    """How many rows of *schema* refer to a parent that is not there."""
+    rows = conn.execute(f"SELECT count(*) FROM pragma_foreign_key_check(NULL, '{schema}')")
+    return int(rows.fetchone()[0])
+
+
+def pragma(conn: sqlite3.Connection, name: str, schema: str = "main") -> str:
+    """The value of `PRAGMA schema.name` as text."""
+    return str(conn.execute(f"PRAGMA {quote_name(schema)}.{name}").fetchone()[0])
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table as `table_xinfo` gives it.
+
+    Attributes:
+        pk: Place in the primary key, from 1; 0 for none.
+        generated: True for a generated column, which cannot be written.
+    """
+
+    name: str
+    type: str
+    pk: int
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is needed to address each row of a table exactly once.
+
+    Attributes:
+        columns: All columns in the order of their definition.
+        without_rowid: True where the primary key is the only address of a row.
+        rowid: A name that reaches the rowid (rowid, _rowid_ or oid); None for WITHOUT ROWID.
+        rowid_column: The INTEGER PRIMARY KEY column, which is the rowid itself; None without one.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    without_rowid: bool
+    rowid: str | None
+    rowid_column: str | None
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """The names of all columns that are stored."""
+        return tuple(c.name for c in self.columns if not c.generated)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The names that address a row: the rowid, or the primary key."""
+        if self.rowid is not None:
+            return (self.rowid,)
+        return tuple(c.name for c in sorted(self.columns, key=lambda c: c.pk) if c.pk)
+
+
+def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") -> Table:
+    """Columns and addressing of table *name* in *schema*.
+
+    Raises:
+        SourceError: All three names of the rowid are columns, so rows cannot be addressed.
+    """
+    rows = conn.execute("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)", (name, schema))
+    columns = tuple(Column(n, t, pk, generated=hidden in (2, 3)) for n, t, pk, hidden in rows)
+    found = conn.execute(
+        "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, name)
+    ).fetchone()
+    if found and found[0]:
+        return Table(name, columns, without_rowid=True, rowid=None, rowid_column=None)
+    alias = _rowid_column(conn, name, schema, columns)
+    taken = {c.name.lower() for c in columns}
+    free = [n for n in ("rowid", "_rowid_", "oid") if n not in taken]
+    rowid = free[0] if free else alias
+    if rowid is None:
+        raise SourceError(
+            f"the rows of {name} cannot be addressed: rowid, _rowid_ and oid are all columns",
+            hint="Nothing was written. Rename one of these columns.",
+        )
+    return Table(name, columns, without_rowid=False, rowid=rowid, rowid_column=alias)
+
+
+def _rowid_column(conn: sqlite3.Connection, name: str, schema: str, columns: Sequence[Column]) -> str | None:
+    keys = [c for c in columns if c.pk]
+    if len(keys) != 1 or keys[0].type.upper() != "INTEGER":
+        return None
+    # INTEGER PRIMARY KEY DESC is no alias of the rowid; it has an index of its own instead.
+    origins = conn.execute("SELECT origin FROM pragma_index_list(?, ?)", (name, schema))
+    return None if any(origin == "pk" for (origin,) in origins) else keys[0].name
+
+
+def tables(conn: sqlite3.Connection, schema: str = "main") -> list[str]:
+    """The names of all tables of *schema* that hold rows, in creation order.
+
+    SQLite's own tables and virtual tables are left out; shadow tables, where a virtual
+    table keeps its rows, are in.
+    """
+    return [
+        name
+        for (name,) in conn.execute(
+            f"SELECT name FROM {quote_name(schema)}.sqlite_schema WHERE type = 'table' "
+            "AND rootpage > 0 AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY rowid"
+        )
+    ]
+
+
+def count_rows(conn: sqlite3.Connection, table: str, schema: str = "main") -> int:
+    """The number of rows of *table*."""
+    sql = f"SELECT count(*) FROM {quote_name(schema)}.{quote_name(table)}"
+    return int(conn.execute(sql).fetchone()[0])
+
+
+def sequences(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
+    """The AUTOINCREMENT counters of *schema* by table name."""
+    if not has_table(conn, "sqlite_sequence", schema):
+        return {}
+    return dict(conn.execute(f"SELECT name, seq FROM {quote_name(schema)}.sqlite_sequence"))
+
+
+def has_table(conn: sqlite3.Connection, name: str, schema: str = "main") -> bool:
+    """True where *schema* has a table of that name."""
+    sql = f"SELECT 1 FROM {quote_name(schema)}.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
+    return conn.execute(sql, (name,)).fetchone() is not None
+
+
+def wait_for_lock(conn: sqlite3.Connection, path: Path, *, timeout_s: float) -> None:
+    """Take the write lock of *path* on *conn* (`BEGIN IMMEDIATE`).
+
+    Raises:
+        SourceBusyError: A writer held it for *timeout_s*. Transient.
+    """
+    conn.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+    started = time.monotonic()
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error) and "busy" not in str(error):
+            raise translate(error, path) from error
+        raise SourceBusyError(
+            f"{path} was locked by a writer for {time.monotonic() - started:.1f} s",
+            hint="Nothing was written. Run again when its writer has finished.",
+        ) from error
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """True where both names lead to one file, also through links."""
+    return one.exists() and other.exists() and one.samefile(other)
