@@ -1,0 +1,1 @@
+"""The order of a run, and the command that people type."""

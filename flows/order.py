@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shutil
 import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from unified_db import files
-from unified_db.errors import UnifyError
+from unified_db.errors import GateClosedError, RunLockedError, UnifyError
 from unified_db.migration import gates, phases
 from unified_db.migration.config import MigrationConfig, parse_config
+from unified_db.migration.journal import Journal, read_entries
 from unified_db.migration.records import (
     Approval,
     ArchiveRecord,
@@ -39,21 +41,12 @@ log = logging.getLogger("unified_db.order")
 _prepared: ContextVar[RunFolder | None] = ContextVar("unify_db_prepared_run", default=None)
 
 
-class RunRequest(Record):
-    """What a run was asked to do; kept so that `resume` does no more and no less."""
-
-    config: Path
-    dry_run: bool
-    requested_at: datetime
-
-
 class Outcome(Record):
     """Where a run ended that no closed gate and no error stopped."""
 
     run: str
     folder: Path
     dry_run: bool
-    verdicts: tuple[Verdict, ...]
     cutover: CutoverRecord | None = None
     archive: ArchiveRecord | None = None
 
@@ -115,33 +108,31 @@ def migrate(by: Phases, config: MigrationConfig, run: RunFolder, *, dry_run: boo
         RunLockedError: Another run holds a source or the target.
         UnifyError: As the phases raise them.
     """
-    with _whole_run(by, config, run):
-        plan = by.plan(config, run)
-        backups = by.backup(run, plan)
-        unified = by.merge(run, backups)
-        validation = by.validate(run, backups, unified)
-
-        stages = by.stage(config, run, backups, unified)
-        suites = by.suites(config, run, stages)
-        benchmark = by.benchmark(config, run, stages, backups=backups, unified=unified)
-        phases.unstage(run)
-
-        verdicts = (validation, suites, benchmark)
-        if dry_run:
-            log.info("dry run: all gates are open; nothing of the application was changed")
-            return Outcome(run=run.name, folder=run.path, dry_run=True, verdicts=verdicts)
-
-        approval = gates.approve(config, run, verdicts, by=gates.decider())
-        cutover = by.cutover(config, run, approval)
+    with _whole_run(by, config, run), _journaled(run):
+        cutover = run.load("cutover", CutoverRecord)
+        if cutover is None:
+            verdicts = _rehearse(by, config, run)
+            if dry_run:
+                Journal(run).write("run", "done")
+                log.info("dry run: all gates are open; nothing of the application was changed")
+                return Outcome(run=run.name, folder=run.path, dry_run=True)
+            approval = gates.approve(config, run, verdicts, by=gates.decider())
+            cutover = by.cutover(config, run, approval)
         archive = by.archive(config, run)
-        return Outcome(
-            run=run.name,
-            folder=run.path,
-            dry_run=False,
-            verdicts=verdicts,
-            cutover=cutover,
-            archive=archive,
-        )
+        return Outcome(run=run.name, folder=run.path, dry_run=False, cutover=cutover, archive=archive)
+
+
+def _rehearse(by: Phases, config: MigrationConfig, run: RunFolder) -> tuple[Verdict, ...]:
+    """All that is done while the application goes on serving; the open verdicts of the three gates."""
+    plan = by.plan(config, run)
+    backups = by.backup(run, plan)
+    unified = by.merge(run, backups)
+    validation = by.validate(run, backups, unified)
+    stages = by.stage(config, run, backups, unified)
+    suites = by.suites(config, run, stages)
+    benchmark = by.benchmark(config, run, stages, backups=backups, unified=unified)
+    phases.unstage(run)
+    return validation, suites, benchmark
 
 
 def roll_back(by: Phases, config: MigrationConfig, run: RunFolder) -> RollbackRecord:
@@ -168,7 +159,7 @@ def begin(config: MigrationConfig, *, dry_run: bool) -> RunFolder:
         gates.require_decidable(config)
     run = create_run(config.state_folder)
     files.write_durably(run.config, config.file.read_bytes(), mode=0o600)
-    run.save("run", RunRequest(config=config.file, dry_run=dry_run, requested_at=datetime.now(UTC)))
+    Journal(run).write("run", "begin", dry_run=dry_run, config=config.file, pid=os.getpid())
     return run
 
 
@@ -186,11 +177,6 @@ def prepared(run: RunFolder) -> Iterator[RunFolder]:
         _prepared.reset(token)
 
 
-def requested(run: RunFolder) -> RunRequest | None:
-    """What *run* was asked to do; None for a run that only planned."""
-    return run.load("run", RunRequest)
-
-
 def config_of(run: RunFolder, current: MigrationConfig) -> MigrationConfig:
     """The configuration that *run* was begun with, which `unify.toml` may no longer say."""
     if not run.config.exists():
@@ -202,19 +188,60 @@ def config_of(run: RunFolder, current: MigrationConfig) -> MigrationConfig:
 @contextlib.contextmanager
 def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[None]:
     """Lock, log, and at the end the report, whichever way it ends."""
-    paths = [*(config.resolve(s.path) for s in config.source), config.target_path]
-    with keep_log(run), hold_lock(config.state_folder, paths):
+    with _locked(config, run), keep_log(run):
         try:
             yield
         except UnifyError as error:
-            log.error("%s", error.message)
+            log.warning("%s", error.message)
             _summarise(by, run)
             raise
-        except Exception:
-            log.exception("a bug of unify-db stopped the run")
+        except Exception as error:
+            if phases.phase_of(error) is not None:
+                log.exception("a bug of unify-db stopped the run")
             _summarise(by, run)
             raise
         _summarise(by, run)
+
+
+@contextlib.contextmanager
+def _locked(config: MigrationConfig, run: RunFolder) -> Iterator[None]:
+    paths = [*(config.resolve(s.path) for s in config.source), config.target_path]
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(config.state_folder, paths))
+        except RunLockedError:
+            # The newest run is what `status` shows: one that never began must not be it.
+            if _is_just_begun(run):
+                shutil.rmtree(run.path)
+            raise
+        yield
+
+
+@contextlib.contextmanager
+def _journaled(run: RunFolder) -> Iterator[None]:
+    """Write down that the run goes on, and why it stopped where it did.
+
+    Nothing is written for an interruption: that its process is gone says it all, also after a kill.
+    """
+    journal = Journal(run)
+    if not _is_just_begun(run):
+        journal.write("run", "resumed", pid=os.getpid())
+    try:
+        yield
+    except UnifyError as error:
+        closed = isinstance(error, GateClosedError)
+        journal.write("run", "failed", closed=closed, reason=error.message, hint=error.hint)
+        raise
+    except Exception as error:
+        if phases.phase_of(error) is not None:
+            journal.write("run", "failed", closed=False, reason=f"{type(error).__name__}: {error}", hint="")
+        raise
+
+
+def _is_just_begun(run: RunFolder) -> bool:
+    """True for a run that this process began and that did nothing yet."""
+    entries = read_entries(run.journal)
+    return len(entries) == 1 and entries[0].fields.get("pid") == os.getpid()
 
 
 def _summarise(by: Phases, run: RunFolder) -> None:

@@ -1,0 +1,1 @@
+"""The phases as Prefect tasks: retries, timeouts and artifacts, no decisions."""

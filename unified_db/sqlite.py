@@ -253,8 +253,11 @@ closing = _closing
 
 @contextlib.contextmanager
 def attached(conn: sqlite3.Connection, path: Path, name: str, *, frozen: bool = True) -> Iterator[None]:
-    """Attach *path* to *conn* under *name* for the block; frozen as in :func:`connect_frozen`."""
-    query: dict[str, str | int] = {"mode": "ro", "immutable": 1} if frozen else {"mode": "rw"}
+    """Attach *path* to *conn* under *name* for the block; frozen as in :func:`connect_frozen`.
+
+    Read-only in any case: BEGIN IMMEDIATE locks every attached database that can be written.
+    """
+    query: dict[str, str | int] = {"mode": "ro", "immutable": 1} if frozen else {"mode": "ro"}
     conn.execute(f"ATTACH ? AS {quote_name(name)}", (file_uri(path, **query),))
     try:
         yield

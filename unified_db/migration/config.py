@@ -91,13 +91,26 @@ class EditConfig(_Section):
     """One edit of the application's tree that the switch makes and the rollback takes back."""
 
     file: Path = Field(description="The file, relative to root.")
-    kind: Literal["dotenv", "python-constant", "python-default", "python-import", "requirement", "text"] = (
-        Field(description="What is edited.")
-    )
+    kind: Literal[
+        "dotenv",
+        "python-constant",
+        "python-default",
+        "python-import",
+        "toml",
+        "yaml",
+        "json",
+        "ini",
+        "requirement",
+        "text",
+    ] = Field(description="What is edited.")
     when: Literal["switch", "archive"] = Field(
         "switch", description="With the switch, or once the old files are archived."
     )
-    key: str | None = Field(None, description="dotenv: the key.")
+    key: str | None = Field(
+        None,
+        description="dotenv: the key; toml, yaml, json: the dotted path, a number for a place in a list; "
+        "ini: section.option.",
+    )
     name: str | None = Field(
         None, description="python-constant: NAME or Class.NAME; python-default: function.parameter."
     )
@@ -116,6 +129,10 @@ class EditConfig(_Section):
             "python-constant": ("name", "value"),
             "python-default": ("name", "value"),
             "python-import": ("old", "new"),
+            "toml": ("key", "value"),
+            "yaml": ("key", "value"),
+            "json": ("key", "value"),
+            "ini": ("key", "value"),
             "requirement": (),
             "text": ("old", "new"),
         }[self.kind]

@@ -43,12 +43,20 @@ def create_the_rest(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -
         if item.kind == "index":
             conn.execute(str(item.sql))
     as_text = [o for o in rest if o.kind != "index"]
-    if not as_text:
+    write_schema_rows(conn, as_text)
+
+
+def write_schema_rows(
+    conn: sqlite3.Connection, objects: Sequence[SchemaObject], *, schema: str = "main"
+) -> None:
+    """Write virtual tables, views or triggers into the schema of *schema* without running their SQL."""
+    if not objects:
         return
     conn.execute("PRAGMA writable_schema=ON")
     conn.executemany(
-        "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, 0, ?)",
-        [(o.kind, o.name, o.table, o.sql) for o in as_text],
+        f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
+        "VALUES (?, ?, ?, 0, ?)",
+        [(o.kind, o.name, o.table, o.sql) for o in objects],
     )
     # RESET also makes SQLite read the schema again.
     conn.execute("PRAGMA writable_schema=RESET")
@@ -72,15 +80,18 @@ def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str) -> in
     return cursor.rowcount
 
 
-def copy_sequences(conn: sqlite3.Connection, *, from_schema: str, tables: Iterable[str]) -> None:
-    """Give *tables* in main exactly the AUTOINCREMENT counters that they have in *from_schema*."""
-    wanted = sqlite.sequences(conn, from_schema)
-    if not sqlite.has_table(conn, "sqlite_sequence"):
+def copy_sequences(
+    conn: sqlite3.Connection, *, from_schema: str, tables: Iterable[str], to_schema: str = "main"
+) -> None:
+    """Give *tables* in *to_schema* exactly the AUTOINCREMENT counters that they have in *from_schema*."""
+    if not sqlite.has_table(conn, "sqlite_sequence", to_schema):
         return
+    wanted = sqlite.sequences(conn, from_schema)
+    counters = f"{quote_name(to_schema)}.sqlite_sequence"
     for name in tables:
-        conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+        conn.execute(f"DELETE FROM {counters} WHERE name = ?", (name,))
         if name in wanted:
-            conn.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, wanted[name]))
+            conn.execute(f"INSERT INTO {counters} (name, seq) VALUES (?, ?)", (name, wanted[name]))
 
 
 def copy_statistics(conn: sqlite3.Connection, *, from_schema: str) -> None:

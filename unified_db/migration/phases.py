@@ -16,6 +16,7 @@ from pathlib import Path
 
 from unified_db import files
 from unified_db.migration.config import MigrationConfig
+from unified_db.migration.journal import Journal
 from unified_db.migration.records import (
     Approval,
     ArchiveRecord,
@@ -48,11 +49,14 @@ _RECORDS = (
 )
 
 
+_IN_PHASE = "raised in phase "
+
+
 def plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     """What would move; see :func:`unified_db.migration.plan.make_plan`."""
     from unified_db.migration.plan import make_plan
 
-    with announced("plan"):
+    with _announced("plan", run):
         return remember(run, "plan", MigrationPlan, lambda: make_plan(config, run))
 
 
@@ -60,7 +64,7 @@ def backup(run: RunFolder, plan: MigrationPlan) -> Backups:
     """Copies of one instant; kept from before where every copy still has its digest."""
     from unified_db.migration.backup import take_backups
 
-    with announced("backup"):
+    with _announced("backup", run):
         kept = run.load("backup", Backups)
         if kept is not None and _are_intact((b.path, b.sha256) for b in kept.items):
             return kept
@@ -75,7 +79,7 @@ def merge(run: RunFolder, backups: Backups) -> UnifiedFile:
     """The unified file; kept from before where it still has its digest."""
     from unified_db.migration.merge import merge_backups
 
-    with announced("merge"):
+    with _announced("merge", run):
         kept = run.load("merge", UnifiedFile)
         if kept is not None and _are_intact([(kept.path, kept.sha256)]):
             return kept
@@ -91,7 +95,7 @@ def validate(run: RunFolder, backups: Backups, unified: UnifiedFile) -> Verdict:
     """The verdict of the validation gate, open or closed."""
     from unified_db.migration import validate as core
 
-    with announced("validate"):
+    with _announced("validate", run):
         return remember(run, "verdict-validation", Verdict, lambda: core.validate(backups, unified))
 
 
@@ -99,9 +103,10 @@ def stage(config: MigrationConfig, run: RunFolder, backups: Backups, unified: Un
     """The two staged trees that suites and benchmark run on."""
     from unified_db.migration.stage import stage_trees
 
-    with announced("stage"):
+    with _announced("stage", run):
         kept = run.load("stage", Stages)
-        if kept is not None and kept.before.is_dir() and kept.after.is_dir():
+        judged = (run.evidence / "verdict-benchmark.json").exists()
+        if kept is not None and (judged or (kept.before.is_dir() and kept.after.is_dir())):
             return kept
         stages = stage_trees(config, run, backups, unified)
         run.save("stage", stages)
@@ -112,7 +117,7 @@ def suites(config: MigrationConfig, run: RunFolder, stages: Stages) -> Verdict:
     """The verdict of the suites gate, open or closed."""
     from unified_db.migration.suites import run_suites
 
-    with announced("suites"):
+    with _announced("suites", run):
         kept = run.load("verdict-suites", Verdict)
         if kept is not None and run.load("evidence-suites", SuitesEvidence) is not None:
             return kept
@@ -128,7 +133,7 @@ def benchmark(
     """The verdict of the benchmark gate, open or closed."""
     from unified_db.migration.benchmark import run_benchmark
 
-    with announced("benchmark"):
+    with _announced("benchmark", run):
         kept = run.load("verdict-benchmark", Verdict)
         if kept is not None and run.load("evidence-benchmark", BenchmarkEvidence) is not None:
             return kept
@@ -147,7 +152,7 @@ def cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> Cuto
     """The switch; see :func:`unified_db.migration.cutover.run_cutover`."""
     from unified_db.migration.cutover import run_cutover
 
-    with announced("cutover"):
+    with _announced("cutover", run):
         return remember(run, "cutover", CutoverRecord, lambda: run_cutover(config, run, approval))
 
 
@@ -155,7 +160,7 @@ def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
     """The archive of the old files; see :func:`unified_db.migration.archive.archive_originals`."""
     from unified_db.migration.archive import archive_originals
 
-    with announced("archive"):
+    with _announced("archive", run):
         return remember(run, "archive", ArchiveRecord, lambda: archive_originals(config, run))
 
 
@@ -163,7 +168,7 @@ def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     """The cut-over taken back; see :func:`unified_db.migration.rollback.roll_back`."""
     from unified_db.migration.rollback import roll_back
 
-    with announced("rollback"):
+    with _announced("rollback", run):
         # Not remembered: rolling back twice is the rollback's own business.
         record = roll_back(config, run)
         run.save("rollback", record)
@@ -171,20 +176,29 @@ def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
 
 
 @contextlib.contextmanager
-def announced(phase: str) -> Iterator[None]:
-    """Log where *phase* begins and ends; `phase` and `moment` are in the record for a live view."""
+def _announced(phase: str, run: RunFolder) -> Iterator[None]:
+    """Say in log and journal where *phase* begins and ends; a live view reads the extra fields."""
     started = time.monotonic()
     log.info("%s: begins", phase, extra={"phase": phase, "moment": "begin"})
     try:
-        yield
+        with Journal(run).phase(phase):
+            yield
     except BaseException as error:
-        seconds = time.monotonic() - started
-        extra = {"phase": phase, "moment": "fail", "seconds": seconds}
-        log.info("%s: stopped after %.1f s by %s", phase, seconds, type(error).__name__, extra=extra)
+        error.add_note(f"{_IN_PHASE}{phase}")
+        _log_end(phase, "fail", "stopped after", time.monotonic() - started)
         raise
-    seconds = time.monotonic() - started
-    extra = {"phase": phase, "moment": "end", "seconds": seconds}
-    log.info("%s: done in %.1f s", phase, seconds, extra=extra)
+    _log_end(phase, "end", "done in", time.monotonic() - started)
+
+
+def _log_end(phase: str, moment: str, words: str, seconds: float) -> None:
+    extra = {"phase": phase, "moment": moment, "seconds": seconds}
+    log.info("%s: %s %.1f s", phase, words, seconds, extra=extra)
+
+
+def phase_of(error: BaseException) -> str | None:
+    """The phase that raised *error*; None where it came from somewhere else, such as Prefect."""
+    notes = (n for n in getattr(error, "__notes__", ()) if n.startswith(_IN_PHASE))
+    return next((n.removeprefix(_IN_PHASE) for n in notes), None)
 
 
 def _are_intact(copies: Iterable[tuple[Path, str]]) -> bool:

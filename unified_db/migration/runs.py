@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from pydantic import BaseModel
 
 from unified_db import files
 from unified_db.errors import RunLockedError, UsageError
+from unified_db.migration.config import MigrationConfig, parse_config
 
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 _R = TypeVar("_R", bound=BaseModel)
@@ -110,9 +112,16 @@ def open_run(state_folder: Path, name: str | None = None) -> RunFolder:
         return found[0]
     known = ", ".join(r.name for r in runs[-5:]) or "none"
     raise UsageError(
-        f"{'several runs begin with' if found else 'there is no run'} {name or ''} in {state_folder / 'runs'}",
+        f"{'several runs begin' if found else 'there is no run'} {name or ''} in {state_folder / 'runs'}",
         hint=f"Known runs: {known}. `--config` says which application is meant.",
     )
+
+
+def config_of(run: RunFolder, current: MigrationConfig) -> MigrationConfig:
+    """The configuration that *run* was begun with, which `unify.toml` may no longer say."""
+    if not run.config.exists():
+        return current
+    return parse_config(tomllib.loads(run.config.read_text(encoding="utf-8-sig")), file=current.file)
 
 
 def list_runs(state_folder: Path) -> list[RunFolder]:

@@ -95,7 +95,7 @@ class FileState(Record):
     """A real file as it was found; all None where there was none.
 
     Attributes:
-        label: How it is named in tables.
+        label: How its database is named in tables; a sidecar has that of its database.
         sha256: None also for a file of 256 MB and more.
     """
 
@@ -176,7 +176,8 @@ def sensitive_values(config: MigrationConfig) -> tuple[str, ...]:
 
 def look_at_real_files(config: MigrationConfig) -> RealFiles:
     """The real files as they are now, to compare with after staged processes ran."""
-    states = tuple(_state_of(config, path) for path in _real_paths(config))
+    bases = (*_sources(config), config.target_path)
+    states = tuple(_state_of(config.label(b), p) for b in bases for p in (b, *_with_suffixes(b)))
     return RealFiles(states=states, in_use=_users(config))
 
 
@@ -213,9 +214,8 @@ def find_strays(
     if not before.in_use and not _users(config):
         now = look_at_real_files(config)
         pairs = zip(before.states, now.states, strict=True)
-        measured |= {
-            old.label: "changed while nothing but staged processes ran" for old, new in pairs if old != new
-        }
+        changed = {old.label for old, new in pairs if old != new} - set(measured)
+        measured |= dict.fromkeys(sorted(changed), "changed while nothing but staged processes ran")
     if not measured:
         return (_stray_finding("all", "left alone", passed=True),)
     return tuple(
@@ -240,7 +240,7 @@ def _first_handle(label: str, handles: Collection[str]) -> str:
 
 def _named_by(config: MigrationConfig, label: str, root: Path) -> str:
     """Where the staged tree names the real file with *label* absolutely, as ", named in FILE:LINE"."""
-    needle = str(config.root / label).removesuffix("-wal").removesuffix("-journal").encode()
+    needle = str(config.root / label).encode()
     for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink()):
         if path.stat().st_size > _TEXT_LIMIT_BYTES:
             continue
@@ -404,8 +404,7 @@ def _users(config: MigrationConfig) -> tuple[str, ...]:
     return tuple(processes.holders([*_sources(config), config.target_path], exclude={os.getpid()}))
 
 
-def _state_of(config: MigrationConfig, path: Path) -> FileState:
-    label = config.label(path)
+def _state_of(label: str, path: Path) -> FileState:
     # Any reader of a WAL database writes to -shm.
     if not path.is_file() or path.name.endswith("-shm"):
         return FileState(label=label, path=path)

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unified_db.migration.edits.masking import mask_line
 from unified_db.migration.edits.texts import misfit, newline_of
 
 _NAME = "unify-db"
@@ -28,14 +29,14 @@ def replace_text(text: str, old: str, new: str, *, file: Path) -> str:
     if after == text and new not in text:
         raise misfit(
             file,
-            f"the text {old!r}",
+            f"the text {mask_line(old)!r}",
             "neither it nor the new text",
             way_out="Copy the old text from the file as it is now, with its spaces.",
         )
     if _replace(after, old, new) != after:
         raise misfit(
             file,
-            f"the text {old!r}",
+            f"the text {mask_line(old)!r}",
             "that it would appear again in the result",
             way_out="Make `old` longer, so that what comes out does not contain it.",
         )
@@ -89,7 +90,7 @@ def _exchange(old: str, wanted: str, *, file: Path) -> str:
     if not found or found[2].endswith("\\"):
         raise misfit(
             file,
-            f"a requirement on one line in place of {old.strip()!r}",
+            f"a requirement on one line in place of {mask_line(old.strip())!r}",
             "one that goes on in the next line",
             way_out="Edit that requirement by hand.",
         )

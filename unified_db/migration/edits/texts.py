@@ -1,4 +1,4 @@
-"""What all edits of text share: decoding that loses nothing, splices, and the error that says what was found."""
+"""What all edits share: decoding that loses nothing, splices, and errors that say what was found."""
 
 from __future__ import annotations
 
@@ -71,6 +71,11 @@ def newline_of(text: str) -> str:
     """The line ending that *text* uses first; a newline where it has none."""
     found = re.search(r"\r\n|\n|\r", text)
     return found[0] if found else "\n"
+
+
+def split_key(key: str) -> list[str]:
+    """The parts of a dotted key; double quotes keep a part with dots together."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', key)]
 
 
 def misfit(file: Path, looked_for: str, found: str, *, way_out: str) -> EditError:

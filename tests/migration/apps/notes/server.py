@@ -25,7 +25,10 @@ def planted(name):
     return path.read_text() if path.exists() else ""
 
 
-SLOW_S, BROKEN, NOISY, GREEDY = float(planted("slow") or 0) / 1000, *map(planted, ("broken", "noisy", "greedy"))
+SLOW_S, BROKEN, NOISY, GREEDY = (
+    float(planted("slow") or 0) / 1000,
+    *map(planted, ("broken", "noisy", "greedy")),
+)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,82 @@
+"""The flow "unify-db": the order of :mod:`flows.order` with each phase as a Prefect task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from prefect import flow
+from prefect.runtime import flow_run
+from unified_db.migration.report import write_report
+
+from flows import order
+from tasks import artifacts
+from tasks.archive import archive
+from tasks.backup import backup
+from tasks.benchmark import benchmark
+from tasks.cutover import cutover
+from tasks.merge import merge
+from tasks.plan import plan
+from tasks.rollback import rollback
+from tasks.stage import stage
+from tasks.suites import suites
+from tasks.validate import validate
+from unified_db.migration.config import load_config
+from unified_db.migration.runs import RunFolder
+
+
+def summarise(run: RunFolder) -> None:
+    """The run's report, and a page that shows it in Prefect."""
+    write_report(run)
+    artifacts.publish_summary(run)
+
+
+TASKS = cast(
+    "order.Phases",
+    SimpleNamespace(
+        plan=plan,
+        backup=backup,
+        merge=merge,
+        validate=validate,
+        stage=stage,
+        suites=suites,
+        benchmark=benchmark,
+        cutover=cutover,
+        archive=archive,
+        rollback=rollback,
+        summarise=summarise,
+    ),
+)
+
+
+def name_run() -> str:
+    """How a run of the flow is called in the UI: what it does, and to which application."""
+    parameters = flow_run.parameters
+    config = Path(parameters.get("config", ""))
+    folder = config if config.is_dir() else config.absolute().parent
+    return f"{'dry-run' if parameters.get('dry_run', True) else 'run'} {folder.resolve().name}"
+
+
+@flow(name="unify-db", flow_run_name=name_run, persist_result=False)
+def unify(config: Path, dry_run: bool = True) -> order.Outcome:
+    """Move an application's SQLite files into one, or rehearse the move.
+
+    Plan, backup, merge, validation, the application's own tests and a benchmark run while the
+    application goes on serving. A gate that is closed ends the run with nothing changed. Only then
+    is the application stopped, switched over and started again, and its old files are archived.
+
+    Args:
+        config: Path of the application's `unify.toml`, on the machine where the worker runs.
+            A relative path counts from the folder that the flow was deployed from.
+        dry_run: Stop before the switch: everything is tried, nothing of the application changes.
+
+    Returns:
+        Where the run's folder lies, and what was switched and archived.
+
+    Raises:
+        UnifyError: A gate is closed, a source cannot be used, or the switch was taken back.
+    """
+    loaded = load_config(config)
+    run = order.begin(loaded, dry_run=dry_run)
+    return order.migrate(TASKS, loaded, run, dry_run=dry_run)

@@ -1,0 +1,131 @@
+"""The only module that touches Prefect's artifacts: bounded in time and size, and it never raises.
+
+An artifact is for people to look at. A run must not fail, nor wait, because Prefect's API is slow
+or gone: its evidence lies in the run's folder already.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import re
+import threading
+from collections.abc import Callable, Sequence
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+
+from unified_db.migration import report
+from unified_db.migration.records import Finding, MigrationPlan, Verdict
+from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger("unified_db.artifacts")
+
+TIMEOUT_S = 5.0
+# Prefect refuses more than 1 MB; the run's folder has the whole text.
+_MAX_CHARS = 300_000
+_MAX_ROWS = 1_000
+
+_VERDICT_OF_PHASE = {
+    "validate": "verdict-validation",
+    "suites": "verdict-suites",
+    "benchmark": "verdict-benchmark",
+}
+
+
+def publish(phase: str, run: RunFolder) -> None:
+    """Show what *phase* left in the folder of *run*, as a page and, where it fits, as a table."""
+    if not _in_a_prefect_run():
+        return
+    _guarded(lambda: _publish_page(f"unify-{phase}", report.phase_markdown(phase, run), _title(phase, run)))
+    _guarded(lambda: _publish_table(phase, run))
+
+
+def publish_summary(run: RunFolder) -> None:
+    """Show the whole of *run* on one page."""
+    if _in_a_prefect_run():
+        title = f"Run {run.name}"
+        _guarded(lambda: _publish_page("unify-summary", report.summary_markdown(run), title))
+
+
+def _publish_page(key: str, markdown: str, title: str) -> None:
+    text = _shorten(markdown)
+    _bounded(lambda: create_markdown_artifact(markdown=text, key=artifact_key(key), description=title))
+
+
+def _publish_table(phase: str, run: RunFolder) -> None:
+    rows = _rows(phase, run)
+    if rows:
+        key = artifact_key(f"unify-{phase}-table")
+        _bounded(lambda: create_table_artifact(table=rows, key=key, description=_title(phase, run)))
+
+
+def _rows(phase: str, run: RunFolder) -> list[dict[str, str]]:
+    if phase == "plan":
+        plan = run.load("plan", MigrationPlan)
+        return _table_rows(plan) if plan else []
+    verdict = run.load(_VERDICT_OF_PHASE[phase], Verdict) if phase in _VERDICT_OF_PHASE else None
+    return _finding_rows(verdict.findings) if verdict else []
+
+
+def _table_rows(plan: MigrationPlan) -> list[dict[str, str]]:
+    tables = [table for source in plan.sources for table in source.tables]
+    return [{"table": t.name, "from": t.source, "rows": f"{t.rows:,}"} for t in tables[:_MAX_ROWS]]
+
+
+def _finding_rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    # What closed the gate comes first, so that a cut table never hides it.
+    ordered = sorted(findings, key=lambda f: f.passed)
+    return [
+        {
+            "": "ok" if f.passed else "CLOSED",
+            "check": f.check,
+            "where": f.where,
+            "required": f.required,
+            "measured": f.measured,
+        }
+        for f in ordered[:_MAX_ROWS]
+    ]
+
+
+def _title(phase: str, run: RunFolder) -> str:
+    return f"{phase} of run {run.name}"
+
+
+def artifact_key(name: str) -> str:
+    """*name* in the characters that Prefect allows for a key: a-z, 0-9 and dashes."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")
+
+
+def _shorten(markdown: str) -> str:
+    if len(markdown) <= _MAX_CHARS:
+        return markdown
+    return markdown[:_MAX_CHARS].rsplit("\n", 1)[0] + "\n\n(cut here; the run's report has all of it)\n"
+
+
+def _in_a_prefect_run() -> bool:
+    # Outside of a run an artifact would start a server of its own.
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+def _guarded(publish: Callable[[], None]) -> None:
+    try:
+        publish()
+    except Exception:
+        log.warning("an artifact could not be made; the run goes on", exc_info=True)
+
+
+def _bounded(create: Callable[[], object], *, timeout_s: float | None = None) -> None:
+    """Call *create* in a thread and go on after *timeout_s*, whatever it does."""
+    # The copy tells Prefect which run the artifact belongs to.
+    context = contextvars.copy_context()
+    # A daemon: a call that still hangs must not keep the process from ending.
+    thread = threading.Thread(target=lambda: _guarded(lambda: context.run(_drop, create)), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S if timeout_s is None else timeout_s)
+    if thread.is_alive():
+        log.info("Prefect did not take an artifact in time; the run goes on without it")
+
+
+def _drop(create: Callable[[], object]) -> None:
+    create()

@@ -1,0 +1,186 @@
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+
+import psutil
+import pytest
+
+from tests.migration.notes_application import NotesApplication
+from unified_db.errors import ServerError
+from unified_db.migration import processes
+
+SPAWNING = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep({seconds})
+"""
+
+
+def is_alive(pid):
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def run_python(code, folder, **options):
+    options = {"timeout_s": 20, **options}
+    return processes.run_command(
+        [sys.executable, "-c", code], cwd=folder, env=dict(os.environ), log_file=folder / "log", **options
+    )
+
+
+def start_python(code, folder):
+    return processes.Server.start(
+        [sys.executable, "-c", code], cwd=folder, env=dict(os.environ), log_file=folder / "log"
+    )
+
+
+@pytest.fixture
+def notes(tmp_path):
+    return NotesApplication.create(tmp_path)
+
+
+def start_notes(notes, port):
+    config = notes.config()
+    return processes.Server.start(
+        config.command(config.app.start, port=port),
+        cwd=config.cwd,
+        env=processes.staged_environment(config, port=port, temporary=notes.root / "tmp"),
+        log_file=notes.root / "server.log",
+    )
+
+
+def test_a_command_ends_with_its_exit_code_and_keeps_what_it_printed(tmp_path):
+    result = run_python("print('said'); raise SystemExit(3)", tmp_path)
+    assert (result.exit_code, result.timed_out, result.log.read_text()) == (3, False, "said\n")
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(60, id="timed-out"), pytest.param(0, id="ended-by-itself")])
+def test_no_child_outlives_its_command(tmp_path, seconds):
+    result = run_python(SPAWNING.format(seconds=seconds), tmp_path, timeout_s=1)
+    assert result.timed_out == (seconds > 0)
+    deadline = time.monotonic() + 5
+    while is_alive(int(result.log.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(int(result.log.read_text()))
+
+
+def test_a_command_that_does_not_exist_is_an_error_of_ours(tmp_path):
+    with pytest.raises(ServerError, match="cannot start 'no-such-program'"):
+        processes.run_command(
+            ["no-such-program"], cwd=tmp_path, env={}, log_file=tmp_path / "log", timeout_s=1
+        )
+
+
+def test_a_server_gets_ready_and_stops_in_spite_of_a_proxy_in_the_environment(notes, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    port = processes.free_port()
+    with start_notes(notes, port) as server:
+        url = processes.ready_url(notes.config(), port=port)
+        assert server.wait_ready(url, timeout_s=20) > 0
+        assert processes.wait_ready(url, timeout_s=5) < 5000
+        assert server.peak_rss_bytes() > 1_000_000
+        assert server.pid in server.pids()
+    assert not server.running
+
+
+def test_a_server_that_exits_is_reported_with_its_last_lines(tmp_path):
+    code = "for n in range(100): print('line', n)\nraise SystemExit(7)"
+    with (
+        start_python(code, tmp_path) as server,
+        pytest.raises(ServerError, match="exited with code 7") as caught,
+    ):
+        server.wait_ready("http://127.0.0.1:9/", timeout_s=20)
+    assert caught.value.message.endswith("line 99")
+    assert "line 79" not in caught.value.message
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path):
+    with (
+        start_python("import time; time.sleep(60)", tmp_path) as server,
+        pytest.raises(ServerError, match=r"was not ready after 0\.3 s"),
+    ):
+        server.wait_ready("http://127.0.0.1:9/", timeout_s=0.3)
+    assert not server.running
+
+
+def test_a_server_that_ignores_the_request_to_stop_is_ended_in_bounded_time(tmp_path):
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    server = start_python(code, tmp_path)
+    while "up" not in processes.log_tail(server.log_file):
+        time.sleep(0.02)
+    assert server.stop(timeout_s=0.2) == -9
+
+
+def test_a_detached_server_has_a_session_of_its_own_and_appends_to_its_log(tmp_path):
+    log_file = tmp_path / "log"
+    log_file.write_text("earlier\n")
+    server = processes.start_detached(
+        [sys.executable, "-c", "import sys, time; print(sys.stdin.read() == '', flush=True); time.sleep(60)"],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        log_file=log_file,
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while "True" not in log_file.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert log_file.read_text() == "earlier\nTrue\n"
+        assert os.getsid(server.pid) == server.pid
+    finally:
+        server.stop()
+
+
+def test_a_staged_process_gets_its_own_port_and_folder_and_the_overlay(tmp_path):
+    notes = NotesApplication.create(
+        tmp_path,
+        app={"env": {"MAIL": "real", "MODE": "app"}},
+        staging={"reviewed": True, "env": {"MAIL": "none"}},
+    )
+    env = processes.staged_environment(notes.config(), port=4321, temporary=tmp_path / "mine")
+    assert (env["MAIL"], env["MODE"], env["PORT"]) == ("none", "app", "4321")
+    assert (env["TMPDIR"], env["PYTHONDONTWRITEBYTECODE"]) == (str(tmp_path / "mine"), "1")
+    assert processes.application_environment(notes.config())["PORT"] == "8000"
+
+
+@pytest.mark.parametrize(
+    ("ready", "url"),
+    [
+        pytest.param("/ping", "http://127.0.0.1:4321/ping", id="path"),
+        pytest.param("ping", "http://127.0.0.1:4321/ping", id="path-without-slash"),
+        pytest.param("http://localhost:8000/a?b=c", "http://127.0.0.1:4321/a?b=c", id="whole-url"),
+    ],
+)
+def test_the_ready_address_is_asked_on_the_port_of_the_staged_server(tmp_path, ready, url):
+    notes = NotesApplication.create(tmp_path, app={"ready": ready})
+    assert processes.ready_url(notes.config(), port=4321) == url
+
+
+def test_who_holds_a_database_is_told_whatever_name_the_file_has(tmp_path):
+    database, other_name = tmp_path / "a.db", tmp_path / "b.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        other_name.hardlink_to(database)
+        me = f"{os.getpid()} "
+        assert [h for h in processes.holders([other_name]) if h.startswith(me)]
+        assert processes.holders([database], exclude={os.getpid()}) == []
+        assert processes.holders([database], among=[os.getppid()]) == []
+    assert processes.holders([database, tmp_path / "missing"]) == []
+
+
+def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
+    database = tmp_path / "a.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        with (tmp_path / "a.db-wal").open("rb"):
+            code = "import time; f = open('a.db-wal'); print('up', flush=True); time.sleep(60)"
+            with start_python(code, tmp_path) as server:
+                while "up" not in processes.log_tail(server.log_file):
+                    time.sleep(0.02)
+                assert processes.holders([database], among=server.pids())

@@ -1,0 +1,192 @@
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.migration.notes_application import NotesApplication
+from unified_db.errors import UsageError
+from unified_db.migration import processes, stage
+
+
+@pytest.fixture
+def notes(tmp_path):
+    return NotesApplication.create(tmp_path)
+
+
+def stage_notes(notes):
+    rehearsal = notes.rehearse()
+    return rehearsal[0], stage.stage_trees(*rehearsal)
+
+
+def journal_mode(database):
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("PRAGMA journal_mode").fetchone()[0]
+
+
+def count_notes(database):
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT count(*) FROM notes").fetchone()[0]
+
+
+def test_one_tree_keeps_the_old_file_and_the_other_is_switched(notes):
+    _, stages = stage_notes(notes)
+    assert "DATABASE=data/notes.db" in (stages.before / ".env").read_text()
+    assert "data/unified.db" in (stages.after / ".env").read_text()
+    assert count_notes(stages.before / "data/notes.db") == 3
+    assert count_notes(stages.after / "data/unified.db") == 3
+    assert not (stages.before / "data/unified.db").exists()
+
+
+def test_the_staged_old_file_is_in_the_journal_mode_of_the_real_one(notes):
+    _, stages = stage_notes(notes)
+    assert journal_mode(stages.before / "data/notes.db") == "wal"
+
+
+def test_opening_an_old_place_on_the_switched_side_fails_as_it_would_after_the_switch(notes):
+    _, stages = stage_notes(notes)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        count_notes(stages.after / "data/notes.db")
+
+
+def test_the_real_tree_is_left_as_it_was(notes):
+    def look():
+        return {
+            p.relative_to(notes.root): (p.stat().st_mtime_ns, p.read_bytes())
+            for p in notes.root.rglob("*")
+            if p.is_file() and ".unify-db" not in p.parts
+        }
+
+    before = look()
+    stage_notes(notes)
+    assert look() == before
+
+
+def test_what_only_weighs_and_what_is_excluded_is_not_copied(notes):
+    notes.settings["staging"] = {"reviewed": True, "exclude": ["*.log", "big/", "docs/private"]}
+    skipped = [
+        ".git/HEAD",
+        "node_modules/a.js",
+        "pkg/__pycache__/a.pyc",
+        "env/pyvenv.cfg",
+        "big/a",
+        "docs/private/a",
+        "a.log",
+        "server.pid",
+    ]
+    for name in [*skipped, "docs/public/a"]:
+        (notes.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (notes.root / name).write_text("x")
+    _, stages = stage_notes(notes)
+    assert (stages.before / "docs/public/a").exists()
+    assert not [name for name in skipped if (stages.before / name).exists()]
+
+
+def test_modes_and_links_are_kept_and_no_link_leads_back_to_the_real_files(notes, tmp_path):
+    (notes.root / "run.sh").write_text("#!/bin/sh\n")
+    (notes.root / "run.sh").chmod(0o750)
+    (tmp_path / "outside").write_text("x")
+    links = {
+        "data/relative": Path("../run.sh"),
+        "absolute": notes.root / "run.sh",
+        "to_source": notes.database,
+        "way_round": Path("../notes/run.sh"),
+        "outside": Path("../outside"),
+    }
+    for name, aim in links.items():
+        (notes.root / name).symlink_to(aim)
+    _, stages = stage_notes(notes)
+    assert (stages.before / "run.sh").stat().st_mode & 0o7777 == 0o750
+    assert (stages.before / "data/relative").readlink() == Path("../run.sh")
+    for name in ("data/relative", "absolute", "way_round"):
+        assert (stages.before / name).resolve() == (stages.before / "run.sh").resolve()
+    assert (stages.before / "to_source").resolve() == (stages.before / "data/notes.db").resolve()
+    assert (stages.before / "outside").resolve() == (tmp_path / "outside").resolve()
+
+
+def test_a_folder_without_write_permission_can_be_staged_twice(notes):
+    (notes.root / "fixed").mkdir()
+    (notes.root / "fixed/a").write_text("x")
+    (notes.root / "fixed").chmod(0o555)
+    rehearsal = notes.rehearse()
+    stage.stage_trees(*rehearsal)
+    assert (stage.stage_trees(*rehearsal).after / "fixed/a").exists()
+    (notes.root / "fixed").chmod(0o755)
+
+
+def test_databases_are_made_fresh_again(notes):
+    _, stages = stage_notes(notes)
+    database = stages.after / "data/unified.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("DELETE FROM notes")
+    stage.reset_databases(stages)
+    assert count_notes(database) == 3
+
+
+def test_without_a_review_nothing_is_staged_and_only_names_of_keys_are_told(notes):
+    notes.settings["staging"] = {}
+    with pytest.raises(UsageError) as caught:
+        stage_notes(notes)
+    assert caught.value.exit_code == 2
+    assert ".env: SMTP_PASSWORD" in caught.value.hint
+    assert "planted-secret" not in caught.value.hint + caught.value.message
+
+
+def test_a_source_outside_the_root_is_refused_by_name(notes, tmp_path):
+    outside = tmp_path / "elsewhere.db"
+    outside.write_bytes(notes.database.read_bytes())
+    config, run, backups, unified = notes.rehearse()
+    item = backups.items[0].model_copy(update={"source": outside})
+    with pytest.raises(UsageError, match=r"outside the application's root: .*elsewhere\.db"):
+        stage.stage_trees(config, run, backups.model_copy(update={"items": (item,)}), unified)
+
+
+def test_nothing_touched_passes(notes):
+    config, stages = stage_notes(notes)
+    before = stage.look_at_real_files(config)
+    (finding,) = stage.find_strays(config, before, (), root=stages.after)
+    assert finding.passed
+
+
+def test_a_staged_process_with_a_real_file_open_is_named_with_the_line_that_led_there(notes):
+    (notes.root / "stray.py").write_text(
+        f"import sqlite3, time\nc = sqlite3.connect({str(notes.database)!r})\n"
+        "c.execute('SELECT * FROM notes').fetchall()\nprint('up', flush=True)\ntime.sleep(60)\n"
+    )
+    config, stages = stage_notes(notes)
+    before = stage.look_at_real_files(config)
+    with processes.Server.start(
+        [sys.executable, "stray.py"], cwd=stages.after, env=dict(os.environ), log_file=notes.root / "log"
+    ) as server:
+        while "up" not in processes.log_tail(server.log_file):
+            time.sleep(0.02)
+        handles = stage.stray_handles(config, server.pids())
+    (finding,) = stage.find_strays(config, before, handles, root=stages.after)
+    assert not finding.passed
+    assert finding.where == "data/notes.db"
+    assert f"opened by process {server.pid} " in finding.measured
+    assert finding.measured.endswith("named in stray.py:2")
+
+
+def test_a_changed_real_file_counts_only_where_nobody_else_used_it(notes):
+    config, stages = stage_notes(notes)
+    before = stage.look_at_real_files(config)
+    with closing(sqlite3.connect(notes.database)) as connection, connection:
+        connection.execute("INSERT INTO notes (text) VALUES ('d')")
+    (finding,) = stage.find_strays(config, before, (), root=stages.after)
+    assert (finding.where, finding.passed) == ("data/notes.db", False)
+    in_use = before.model_copy(update={"in_use": ("1 server",)})
+    (finding,) = stage.find_strays(config, in_use, (), root=stages.after)
+    assert finding.passed
+
+
+def test_a_target_that_a_staged_process_made_counts(notes):
+    config, stages = stage_notes(notes)
+    before = stage.look_at_real_files(config)
+    config.target_path.write_bytes(b"x")
+    (finding,) = stage.find_strays(config, before, (), root=stages.after)
+    assert (finding.where, finding.passed) == ("data/unified.db", False)

@@ -1,0 +1,769 @@
+"""What the records of one run say together: where it stands, what comes next, what the plan asked for.
+
+Pure: reads the run's folder, changes nothing, shows nothing. `report.py` renders what is found here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from unified_db.errors import JournalError
+from unified_db.migration import wording
+from unified_db.migration.config import BenchmarkConfig
+from unified_db.migration.journal import Entry, read_entries
+from unified_db.migration.records import (
+    Approval,
+    ArchiveRecord,
+    Backups,
+    BenchmarkEvidence,
+    CutoverRecord,
+    Finding,
+    GateName,
+    Latency,
+    MigrationPlan,
+    Record,
+    RollbackRecord,
+    SuitesEvidence,
+    TestOutcome,
+    UnifiedFile,
+    Verdict,
+)
+from unified_db.migration.runs import RunFolder
+
+_R = TypeVar("_R", bound=Record)
+
+MEMORY_ALLOWANCE_BYTES = 20_000_000
+_PASSED = "passed"
+# How validation names what it read through LangGraph's own serializer and savers.
+_LANGGRAPH_WORDS = ("langgraph", "serializ", "thread", "checkpoints decode", "parent", "saver", "interrupt")
+
+
+class Standing(StrEnum):
+    """Where a run stands, for the sentence at the top of its report."""
+
+    EMPTY = "empty"
+    STOPPED = "stopped"
+    CLOSED = "closed"
+    OPEN = "open"
+    UNDONE = "undone"
+    INTERRUPTED = "interrupted"
+    SWITCHED = "switched"
+    ARCHIVED = "archived"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the benchmark gate of this run allowed."""
+
+    max_ratio: float
+    min_diff_ms: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do next: a sentence, and a command where there is one."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the plan: what it asks for, and what this run measured.
+
+    Attributes:
+        passed: None where this run has not measured it.
+    """
+
+    name: str
+    required: str
+    measured: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """One phase on the timeline; seconds is None where it is not known, ended False where it failed."""
+
+    phase: str
+    seconds: float | None
+    note: str
+    ended: bool = True
+
+
+@dataclass(frozen=True)
+class Account:
+    """All records of a run; each is None where its phase has not ended."""
+
+    run: RunFolder
+    plan: MigrationPlan | None
+    backups: Backups | None
+    unified: UnifiedFile | None
+    verdicts: dict[GateName, Verdict]
+    suites: SuitesEvidence | None
+    benchmark: BenchmarkEvidence | None
+    approval: Approval | None
+    cutover: CutoverRecord | None
+    archive: ArchiveRecord | None
+    rollback: RollbackRecord | None
+    limits: Limits
+    entries: tuple[Entry, ...] = ()
+    unreadable: tuple[str, ...] = field(default=())
+
+    @property
+    def closed(self) -> tuple[Verdict, ...]:
+        """The verdicts that keep a gate closed."""
+        return tuple(v for v in self.verdicts.values() if not v.passed)
+
+    @property
+    def dry_run(self) -> bool:
+        """True where the run was never meant to switch."""
+        begun = next((e for e in self.entries if (e.event, e.status) == ("run", "begin")), None)
+        return bool(begun and begun.fields.get("dry_run"))
+
+    @property
+    def reason(self) -> str:
+        """Why the run stopped, as its journal tells it; empty where it went on."""
+        told = next((e for e in reversed(self.entries) if e.fields.get("reason")), None)
+        return str(told.fields["reason"]) if told else ""
+
+    @property
+    def target(self) -> str:
+        """The unified file's name, for sentences."""
+        place = self.cutover.target if self.cutover else self.plan.target if self.plan else None
+        return place.name if place else "the unified file"
+
+    @property
+    def source_count(self) -> int:
+        """How many files the application uses today."""
+        return len(self.plan.sources) if self.plan else len(self.backups.items) if self.backups else 0
+
+    @property
+    def home(self) -> Path:
+        """The folder of the configuration, where the commands are typed."""
+        return self.run.path.parent.parent.parent
+
+
+def load_account(run: RunFolder) -> Account:
+    """Read every record of *run* that is there; one that cannot be read is named, not fatal."""
+    reader = _Reader(run)
+    return Account(
+        run=run,
+        plan=reader.read("plan", MigrationPlan),
+        backups=reader.read("backup", Backups),
+        unified=reader.read("merge", UnifiedFile),
+        verdicts={g: v for g in GateName if (v := reader.read(f"verdict-{g.value}", Verdict))},
+        suites=reader.read("evidence-suites", SuitesEvidence),
+        benchmark=reader.read("evidence-benchmark", BenchmarkEvidence),
+        approval=reader.read("approval", Approval),
+        cutover=reader.read("cutover", CutoverRecord),
+        archive=reader.read("archive", ArchiveRecord),
+        rollback=reader.read("rollback", RollbackRecord),
+        limits=_read_limits(run.config),
+        entries=reader.read_journal(),
+        unreadable=tuple(reader.unreadable),
+    )
+
+
+class _Reader:
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self.unreadable: list[str] = []
+
+    def read(self, name: str, kind: type[_R]) -> _R | None:
+        try:
+            return self._run.load(name, kind)
+        # A report of what is left matters most when something is broken.
+        except (OSError, ValidationError):
+            self.unreadable.append(f"{name}.json")
+            return None
+
+    def read_journal(self) -> tuple[Entry, ...]:
+        try:
+            return tuple(read_entries(self._run.journal))
+        except (OSError, ValueError, KeyError, JournalError):
+            self.unreadable.append(self._run.journal.name)
+            return ()
+
+
+def _read_limits(config: Path) -> Limits:
+    """The limits in the run's copy of unify.toml; the defaults where it cannot be read."""
+    try:
+        section = tomllib.loads(config.read_text(encoding="utf-8-sig")).get("benchmark", {})
+        chosen = BenchmarkConfig.model_validate(
+            {k: v for k, v in section.items() if k in {"max_ratio", "min_diff_ms"}}
+        )
+    except (OSError, ValueError, AttributeError):
+        chosen = BenchmarkConfig.model_validate({})
+    return Limits(max_ratio=chosen.max_ratio, min_diff_ms=chosen.min_diff_ms)
+
+
+# ---- where the run stands ------------------------------------------------------------------------
+
+
+def standing(account: Account) -> Standing:
+    """Where the run stands; what was done to the application outranks what the gates said."""
+    return _standing_of_switch(account) or _standing_of_gates(account)
+
+
+def _standing_of_switch(account: Account) -> Standing | None:
+    acts = [e for e in account.entries if e.event in {"cutover", "archive", "rollback"}]
+    last = (acts[-1].event, acts[-1].status) if acts else ("", "")
+    recorded = _recorded_standing(account)
+    # Records are saved when their phase has ended, so a record beats the intent that came before it.
+    if last == ("rollback", "begin") and recorded is Standing.ROLLED_BACK:
+        return recorded
+    if last == ("cutover", "begin") and recorded in {Standing.SWITCHED, Standing.ARCHIVED}:
+        return recorded
+    told = {
+        ("cutover", "begin"): Standing.INTERRUPTED,
+        ("cutover", "failed"): Standing.INTERRUPTED,
+        ("cutover", "undone"): Standing.UNDONE,
+        ("rollback", "begin"): Standing.INTERRUPTED,
+        ("rollback", "failed"): Standing.INTERRUPTED,
+        ("rollback", "done"): Standing.ROLLED_BACK,
+    }
+    return told.get(last, recorded)
+
+
+def _recorded_standing(account: Account) -> Standing | None:
+    switched, back = account.cutover, account.rollback
+    if back and not (switched and switched.switched_at > back.rolled_back_at):
+        return Standing.ROLLED_BACK
+    if account.archive:
+        return Standing.ARCHIVED
+    return Standing.SWITCHED if switched else None
+
+
+def _standing_of_gates(account: Account) -> Standing:
+    if account.closed:
+        return Standing.CLOSED
+    if len(account.verdicts) == len(GateName):
+        return Standing.OPEN
+    return Standing.STOPPED if account.plan else Standing.EMPTY
+
+
+def headline(account: Account) -> str:
+    """The run in one sentence."""
+    return _HEADLINES[standing(account)](account)
+
+
+def _say_empty(_: Account) -> str:
+    return "The run has not recorded anything yet; nothing of the application was changed."
+
+
+def _say_stopped(account: Account) -> str:
+    if account.plan and account.plan.collisions:
+        clashes = wording.count(len(account.plan.collisions), "name")
+        return f"The sources cannot be merged as they are: {clashes} collide. Nothing was changed."
+    missing = [g.value for g in GateName if g not in account.verdicts]
+    return (
+        f"The run has ended {_last_phase(account)}; no verdict yet from {wording.join_words(missing)}. "
+        "Nothing was switched."
+    )
+
+
+def _say_closed(account: Account) -> str:
+    verdict = account.closed[0]
+    name = verdict.gate.value
+    if not verdict.findings:
+        return f"The {name} gate is closed, since nothing was checked. Nothing was switched."
+    first, more = verdict.failures[0], len(verdict.failures) - 1
+    others = f" and {wording.count(more, 'more finding')}" if more else ""
+    said = f"{first.check} ({first.where}): required {first.required}, measured {first.measured}{others}"
+    return f"The {name} gate is closed: {wording.shorten(said, 320)}. Nothing was switched."
+
+
+def _say_open(account: Account) -> str:
+    files = wording.count(account.source_count, "file")
+    end = "This was a dry run: nothing was switched." if account.dry_run else "No switch is recorded yet."
+    return f"All three gates are open: {files} can become {account.target}. {end}"
+
+
+def _say_undone(account: Account) -> str:
+    why = f": {wording.shorten(account.reason, 300).rstrip('.')}" if account.reason else ""
+    return f"The cut-over was begun and taken back{why}. The application uses its old files, as before."
+
+
+def _say_interrupted(account: Account) -> str:
+    what = "A rollback" if account.entries[-1].event == "rollback" or account.cutover else "The cut-over"
+    why = f" ({wording.shorten(account.reason, 300).rstrip('.')})" if account.reason else ""
+    return f"{what} was begun and no end of it is recorded{why}. The journal knows each step that was done."
+
+
+def _say_switched(account: Account) -> str:
+    end = (
+        "the old files are set aside, not archived yet" if account.cutover else "the old files are set aside"
+    )
+    return f"The application runs on {account.target}{_moved(account)}; {end}."
+
+
+def _say_archived(account: Account) -> str:
+    return f"The application runs on {account.target}{_moved(account)}; the old files are archived."
+
+
+def _moved(account: Account) -> str:
+    if not (account.unified and account.source_count):
+        return ""
+    rows = sum(t.rows for t in account.unified.tables)
+    moved = f"{wording.count(rows, 'row')} out of {wording.count(account.source_count, 'file')}"
+    validation = account.verdicts.get(GateName.VALIDATION)
+    return f": {moved}, every one proven equal" if validation and validation.passed else f": {moved}"
+
+
+def _say_rolled_back(account: Account) -> str:
+    carried = sum(sum(c[1:]) for c in account.rollback.carried) if account.rollback else 0
+    since = "nothing had been written since the switch"
+    if carried:
+        since = f"{wording.count(carried, 'change')} made since the switch went back with it"
+    return f"The switch was taken back: the application uses its old files again, and {since}."
+
+
+_HEADLINES = {
+    Standing.EMPTY: _say_empty,
+    Standing.STOPPED: _say_stopped,
+    Standing.CLOSED: _say_closed,
+    Standing.OPEN: _say_open,
+    Standing.UNDONE: _say_undone,
+    Standing.INTERRUPTED: _say_interrupted,
+    Standing.SWITCHED: _say_switched,
+    Standing.ARCHIVED: _say_archived,
+    Standing.ROLLED_BACK: _say_rolled_back,
+}
+
+
+def _last_phase(account: Account) -> str:
+    ended = (
+        ("the suites", GateName.SUITES in account.verdicts),
+        ("validation", GateName.VALIDATION in account.verdicts),
+        ("the merge", account.unified is not None),
+        ("the backup", account.backups is not None),
+    )
+    return "after " + next((name for name, done in ended if done), "the plan")
+
+
+# ---- what to do next -----------------------------------------------------------------------------
+
+
+def next_steps(account: Account) -> list[Step]:
+    """What a person does now, most urgent first; never empty."""
+    name, where = account.run.name, standing(account)
+    back = Step("To take the switch back, with the rows written since:", f"unify-db rollback {name}")
+    if where in {Standing.SWITCHED, Standing.ARCHIVED}:
+        return [*_keep_switch(account), back]
+    if where is Standing.INTERRUPTED:
+        return [
+            Step("Go on from where it stopped:", f"unify-db resume {name}"),
+            Step("Or take back what was begun:", f"unify-db rollback {name}"),
+        ]
+    return {
+        Standing.EMPTY: [Step("See where the run stands:", f"unify-db status {name}")],
+        Standing.STOPPED: _steps_stopped(account),
+        Standing.CLOSED: _steps_closed(account),
+        Standing.OPEN: _steps_open(account),
+        Standing.UNDONE: [
+            Step("Mend what is named above, then start a new run:", "unify-db run"),
+        ],
+        Standing.ROLLED_BACK: [Step("A new run starts over, whenever you like:", "unify-db run")],
+    }[where]
+
+
+def _keep_switch(account: Account) -> list[Step]:
+    if not account.run.patch.exists():
+        return []
+    return [
+        Step(
+            "Commit the switch if you deploy from git: the next deploy would bring the old paths back.",
+            f"git apply --check {account.run.patch}",
+        )
+    ]
+
+
+def _steps_stopped(account: Account) -> list[Step]:
+    if account.plan and account.plan.collisions:
+        return [Step("Resolve the collisions below, then plan again:", "unify-db plan")]
+    return [
+        Step("Go on from where it stopped:", f"unify-db resume {account.run.name}"),
+        Step("See why it stopped:", f"unify-db status {account.run.name}"),
+    ]
+
+
+def _steps_closed(account: Account) -> list[Step]:
+    advice = {
+        GateName.VALIDATION: "The unified file is not equal to the backups; the findings below name the places.",
+        GateName.SUITES: "Look at the tests below that passed on the old files and do not pass on the unified file.",
+        GateName.BENCHMARK: "Look at what got slower or larger below; on a busy machine, try again when it is quiet.",
+    }
+    return [*(Step(advice[v.gate]) for v in account.closed), Step("Then rehearse again:", "unify-db dry-run")]
+
+
+def _steps_open(account: Account) -> list[Step]:
+    if account.dry_run:
+        return [Step("Look at the edits below. This makes the switch:", "unify-db run")]
+    return [
+        Step("See whether the run waits for a person:", f"unify-db status {account.run.name}"),
+        Step("If it stopped, go on:", f"unify-db resume {account.run.name}"),
+    ]
+
+
+# ---- what the plan asked for ---------------------------------------------------------------------
+
+
+def criteria(account: Account) -> list[Criterion]:
+    """The six success criteria of the migration plan, as this run measured them."""
+    unit, other = _split_suites(account)
+    return [
+        _criterion_data(account),
+        _criterion_tests(account, "All unit tests pass as before", unit),
+        _criterion_tests(account, "All integration tests pass as before", other),
+        _criterion_times(account),
+        _criterion_langgraph(account),
+        _criterion_logs(account),
+    ]
+
+
+def metrics(account: Account) -> list[Criterion]:
+    """The five metrics of the migration plan."""
+    return [
+        _metric_size(account),
+        _criterion_times(account, name="API response times"),
+        _metric_memory(account),
+        _metric_errors(account),
+        _metric_pass_rates(account),
+    ]
+
+
+def _unmeasured(name: str, required: str) -> Criterion:
+    return Criterion(name, required, "not measured in this run", None)
+
+
+def _criterion_data(account: Account) -> Criterion:
+    name, required = "All data migrated without loss", "every table, row and cell equal, both ways"
+    verdict = account.verdicts.get(GateName.VALIDATION)
+    if verdict is None:
+        return _unmeasured(name, required)
+    if not verdict.passed:
+        return Criterion(name, required, _failed_of(verdict.findings), passed=False)
+    tables = account.unified.tables if account.unified else ()
+    rows = wording.count(sum(t.rows for t in tables), "row")
+    return Criterion(name, required, f"{wording.count(len(tables), 'table')}, {rows}, all equal", passed=True)
+
+
+def _split_suites(account: Account) -> tuple[list[str], list[str]]:
+    """Suite names as the plan sorts them: what is not called an integration suite counts as unit tests."""
+    names = [c[0] for c in account.suites.counts] if account.suites else []
+    other = [n for n in names if any(w in n.lower() for w in ("integration", "e2e", "end-to-end", "api"))]
+    return [n for n in names if n not in other], other
+
+
+def _criterion_tests(account: Account, name: str, suites: Sequence[str]) -> Criterion:
+    verdict = account.verdicts.get(GateName.SUITES)
+    if verdict is None or account.suites is None:
+        return _unmeasured(name, "every test that passed before")
+    if not suites:
+        return Criterion(name, "every test that passed before", "no such suite is configured", None)
+    required = "; ".join(f"{n}: {_passes(account.suites, n, 'before')}" for n in suites)
+    measured = "; ".join(f"{n}: {_passes(account.suites, n, 'after')}" for n in suites)
+    concerned = [f for f in verdict.findings if any(_concerns(f, n) for n in suites)]
+    return Criterion(name, required, measured, bool(concerned) and all(f.passed for f in concerned))
+
+
+def _concerns(finding: Finding, suite: str) -> bool:
+    return finding.where == suite or finding.where.startswith(f"{suite}: ")
+
+
+def _passes(evidence: SuitesEvidence, suite: str, side: str) -> str:
+    tests = [t for t in evidence.tests if t.suite == suite]
+    passed = sum(getattr(t, side) == _PASSED for t in tests)
+    known = sum(getattr(t, side) != "absent" for t in tests)
+    if known > 1:
+        return f"{passed} of {known}"
+    column = 1 if side == "before" else 2
+    return next((c[column] for c in evidence.counts if c[0] == suite), wording.UNKNOWN)
+
+
+def _criterion_times(account: Account, name: str = "") -> Criterion:
+    percent = round((account.limits.max_ratio - 1) * 100)
+    name = name or f"API response times within {percent} % of baseline"
+    required = (
+        f"upper bound of the median's ratio at most {account.limits.max_ratio:.2f}, "
+        f"or less than {wording.format_ms(account.limits.min_diff_ms)} apart"
+    )
+    if account.benchmark is None or not account.benchmark.latencies:
+        return _unmeasured(name, required)
+    latencies = account.benchmark.latencies
+    worst = max(latencies, key=lambda one: one.high)
+    ratios = [one.ratio for one in latencies]
+    measured = (
+        f"ratios {wording.format_ratio(min(ratios))} to {wording.format_ratio(max(ratios))}; "
+        f"widest bound {wording.format_ratio(worst.high)} ({_measured_name(worst)})"
+    )
+    return Criterion(name, required, measured, all(within(account, one) for one in latencies))
+
+
+def within(account: Account, latency: Latency) -> bool:
+    """True where *latency* keeps its gate open; the verdict decides where it names it."""
+    verdict = account.verdicts.get(GateName.BENCHMARK)
+    named = [f for f in verdict.findings if _names(f, latency)] if verdict else []
+    if named:
+        return all(f.passed for f in named)
+    limits = account.limits
+    return latency.high <= limits.max_ratio or latency.after_ms - latency.before_ms < limits.min_diff_ms
+
+
+def _names(finding: Finding, latency: Latency) -> bool:
+    """True where *finding* is about this request (or operation) at this concurrency."""
+    rest = finding.where.removeprefix(latency.name)
+    if rest == finding.where:
+        return False
+    return not rest or str(latency.concurrency) in rest.replace("(", " ").replace(")", " ").split()
+
+
+def _measured_name(latency: Latency) -> str:
+    return f"{latency.name}, {latency.concurrency} at once" if latency.concurrency > 1 else latency.name
+
+
+def _criterion_langgraph(account: Account) -> Criterion:
+    name = "LangGraph checkpoint operations work correctly"
+    required = (
+        "every checkpoint decodes, every thread's newest state is equal, put, get, list and resume work"
+    )
+    verdict = account.verdicts.get(GateName.VALIDATION)
+    read = [f for f in verdict.findings if _is_langgraph(f)] if verdict else []
+    operations = account.benchmark.operations if account.benchmark else ()
+    if not read and not operations:
+        return _unmeasured(name, required)
+    said = [_failed_of(read) if read else "states not read", *_operations_said(account)]
+    passed = all(f.passed for f in read) and all(within(account, o) for o in operations)
+    return Criterion(
+        name, required, "; ".join(said), passed if read and operations else None if passed else False
+    )
+
+
+def _operations_said(account: Account) -> list[str]:
+    operations = account.benchmark.operations if account.benchmark else ()
+    if not operations:
+        return ["operations not timed"]
+    names = wording.join_words(dict.fromkeys(o.name for o in operations))
+    worst = max(operations, key=lambda o: o.high)
+    return [f"{names} ran on both, widest bound {wording.format_ratio(worst.high)}"]
+
+
+def _is_langgraph(finding: Finding) -> bool:
+    check = finding.check.lower()
+    return any(word in check for word in _LANGGRAPH_WORDS)
+
+
+def _criterion_logs(account: Account) -> Criterion:
+    name, required = "No errors in application logs", "no error line that was not there before"
+    if account.benchmark is None:
+        return _unmeasured(name, required)
+    before, after = account.benchmark.before_log_errors, account.benchmark.after_log_errors
+    return Criterion(name, required, f"{before} before, {after} after", after <= before)
+
+
+def _metric_size(account: Account) -> Criterion:
+    name = "Database file size"
+    required = f"at most {account.limits.max_ratio:.2f} of the sum of the old files"
+    sizes = file_sizes(account)
+    if sizes is None:
+        return _unmeasured(name, required)
+    before, after = sizes
+    ratio = after / before if before else 1.0
+    measured = f"{wording.format_bytes(before)} before, {wording.format_bytes(after)} after ({ratio:.2f})"
+    return Criterion(name, required, measured, _decided(account, "size", ratio <= account.limits.max_ratio))
+
+
+def file_sizes(account: Account) -> tuple[int, int] | None:
+    """Bytes of all old files and of the unified file, by the benchmark or else by the copies."""
+    if account.benchmark:
+        return account.benchmark.sources_bytes, account.benchmark.unified_bytes
+    if account.backups and account.unified:
+        return sum(b.size_bytes for b in account.backups.items), account.unified.size_bytes
+    return None
+
+
+def _metric_memory(account: Account) -> Criterion:
+    limit, room = account.limits.max_ratio, wording.format_bytes(MEMORY_ALLOWANCE_BYTES)
+    name, required = "Memory usage of the server", f"at most {limit:.2f} of before, plus {room}"
+    if account.benchmark is None:
+        return _unmeasured(name, required)
+    before, after = account.benchmark.before_rss_bytes, account.benchmark.after_rss_bytes
+    measured = f"{wording.format_bytes(before)} before, {wording.format_bytes(after)} after"
+    kept = after <= before * limit + MEMORY_ALLOWANCE_BYTES
+    return Criterion(name, required, measured, _decided(account, "memory", kept))
+
+
+def _metric_errors(account: Account) -> Criterion:
+    name, required = "Error rates", "no request fails that did not fail before"
+    if account.benchmark is None:
+        return _unmeasured(name, required)
+    before, after = account.benchmark.before_errors, account.benchmark.after_errors
+    total = sum(one.requests for one in account.benchmark.latencies)
+    of = f" of {wording.format_number(total)} requests a side" if total else ""
+    return Criterion(name, required, f"{before} before, {after} after{of}", after <= before)
+
+
+def _decided(account: Account, word: str, computed: bool) -> bool:
+    """What the benchmark's verdict says about *word*, else what was computed here."""
+    verdict = account.verdicts.get(GateName.BENCHMARK)
+    named = [f for f in verdict.findings if word in f.check.lower()] if verdict else []
+    return all(f.passed for f in named) if named else computed
+
+
+def _metric_pass_rates(account: Account) -> Criterion:
+    name, required = "Test pass rates", "not lower than before"
+    tests = account.suites.tests if account.suites else ()
+    if not tests:
+        return _unmeasured(name, required)
+    before = sum(t.before == _PASSED for t in tests)
+    after = sum(t.after == _PASSED for t in tests)
+    total = len(tests)
+    measured = f"{before} of {total} before, {after} of {total} after"
+    verdict = account.verdicts.get(GateName.SUITES)
+    return Criterion(name, required, measured, verdict.passed if verdict else after >= before)
+
+
+def _failed_of(findings: Sequence[Finding]) -> str:
+    failed = [f for f in findings if not f.passed]
+    if not findings:
+        return "nothing was checked"
+    if not failed:
+        return f"{wording.count(len(findings), 'check')} passed"
+    return f"{len(failed)} of {wording.count(len(findings), 'check')} failed"
+
+
+# ---- tests, phases, digests ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SortedTests:
+    """The tests of a run by what the unified file did to them.
+
+    Attributes:
+        broken: Close the gate: passed before, not after.
+        unsteady: Passed before, not after, but the gate found them failing on the old files too.
+        mended: Did not pass before, pass after.
+        changed: Another outcome, and passing on neither side.
+        still_red: Failing on both sides, which may stay so.
+        same: All others.
+    """
+
+    broken: list[TestOutcome] = field(default_factory=list)
+    unsteady: list[TestOutcome] = field(default_factory=list)
+    mended: list[TestOutcome] = field(default_factory=list)
+    changed: list[TestOutcome] = field(default_factory=list)
+    still_red: list[TestOutcome] = field(default_factory=list)
+    same: list[TestOutcome] = field(default_factory=list)
+
+
+def sort_tests(account: Account) -> SortedTests:
+    """The tests of the run by what happened to them."""
+    verdict = account.verdicts.get(GateName.SUITES)
+    open_suites = {f.where for f in verdict.findings if f.passed} if verdict else set()
+    failing = {f.where for f in verdict.failures} if verdict else set()
+    found = SortedTests()
+    for test in account.suites.tests if account.suites else ():
+        if test.before == _PASSED and test.after != _PASSED:
+            steady = test.suite in failing or test.suite not in open_suites
+            steady = steady and (
+                f"{test.suite}: {test.test}" in failing or not _names_tests(failing, test.suite)
+            )
+            (found.broken if steady else found.unsteady).append(test)
+        elif test.after == _PASSED and test.before != _PASSED:
+            found.mended.append(test)
+        elif test.before != test.after:
+            found.changed.append(test)
+        else:
+            (found.still_red if test.before in {"failed", "error"} else found.same).append(test)
+    return found
+
+
+def _names_tests(failing: set[str], suite: str) -> bool:
+    return any(where.startswith(f"{suite}: ") for where in failing)
+
+
+def timeline(account: Account) -> list[Span]:
+    """The phases that were begun, in the order of the plan, with what each took."""
+    spans = [_span(account, phase, seconds, note) for phase, seconds, note in _recorded_spans(account)]
+    known = {s.phase for s in spans}
+    for entry in account.entries:
+        phase = str(entry.fields.get("phase", ""))
+        if entry.event == "phase" and entry.status == "begin" and phase not in known:
+            known.add(phase)
+            spans.append(_span(account, phase, None, ""))
+    order = {e.fields.get("phase"): e.number for e in reversed(account.entries) if e.event == "phase"}
+    return sorted(spans, key=lambda s: order.get(s.phase, 0)) if order else spans
+
+
+def _recorded_spans(account: Account) -> list[tuple[str, float | None, str]]:
+    found: list[tuple[str, float | None, str]] = []
+    if account.plan:
+        found.append(("plan", None, wording.count(len(account.plan.sources), "source")))
+    if account.backups:
+        held = f"writers held off for {wording.format_ms(account.backups.lock_ms)}"
+        found.append(("backup", account.backups.seconds, held))
+    if account.unified:
+        tables = wording.count(len(account.unified.tables), "table")
+        found.append(("merge", account.unified.seconds, tables))
+    for gate, phase in ((GateName.VALIDATION, "validate"), *((g, g.value) for g in list(GateName)[1:])):
+        verdict = account.verdicts.get(gate)
+        if verdict:
+            state = "open" if verdict.passed else "closed"
+            checks = wording.count(len(verdict.findings), "check")
+            found.append((phase, verdict.seconds, f"gate {state}, {checks}"))
+    return [*found, *_recorded_ends(account)]
+
+
+def _recorded_ends(account: Account) -> list[tuple[str, float | None, str]]:
+    found: list[tuple[str, float | None, str]] = []
+    if account.cutover:
+        stopped = wording.format_ms(account.cutover.downtime_ms)
+        found.append(("cutover", None, f"application away for {stopped}"))
+    if account.archive:
+        found.append(("archive", None, wording.count(len(account.archive.files), "file")))
+    if account.rollback:
+        found.append(("rollback", None, wording.format_moment(account.rollback.rolled_back_at)))
+    return found
+
+
+def _span(account: Account, phase: str, seconds: float | None, note: str) -> Span:
+    """A phase with its longest stretch in the journal: a phase that was kept on a resume took no time."""
+    begun: datetime | None = None
+    longest, ended = seconds, True
+    for entry in account.entries:
+        if entry.event != "phase" or entry.fields.get("phase") != phase:
+            continue
+        if entry.status == "begin":
+            begun = entry.at
+        elif begun is not None:
+            longest = max(longest or 0.0, (entry.at - begun).total_seconds())
+            ended = entry.status == "done"
+    return Span(phase=phase, seconds=longest, note=note or ("" if ended else "failed"), ended=ended)
+
+
+def digests(account: Account) -> list[tuple[str, str, str]]:
+    """(what, file, SHA-256) of everything that the run's proof rests on."""
+    found: list[tuple[str, str, str]] = []
+    if account.backups:
+        found += [("backup", b.label, b.sha256) for b in account.backups.items]
+    if account.unified:
+        found.append(("unified file, as merged", account.unified.path.name, account.unified.sha256))
+    if account.plan:
+        found += [("before its edit", str(e.file), e.before_sha256) for e in account.plan.edits]
+    if account.archive:
+        found += [("archived file", f.archived.name, f.sha256) for f in account.archive.files]
+    if account.approval:
+        found.append(
+            ("evidence that was approved", account.approval.approved_by, account.approval.evidence_sha256)
+        )
+    return found

@@ -1,0 +1,218 @@
+"""The real application: is it running, stop it, start it, is it well.
+
+What the cut-over and the rollback need of it; staged copies are the business of `processes.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from unified_db.errors import CutoverRefusedError, CutoverUndoneError
+from unified_db.migration import processes
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.processes import Server
+from unified_db.migration.records import Finding
+from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+ERROR_LINE = re.compile(rb"\b(ERROR|CRITICAL)\b|^Traceback ", re.MULTILINE)
+_POLL_S = 0.02
+
+
+def is_running(config: MigrationConfig) -> bool:
+    """True where the application answers at its ready address, or one of its sources is open."""
+    with _client() as client:
+        try:
+            client.get(processes.ready_url(config, port=config.app.port))
+        except httpx.HTTPError:
+            return bool(_users(config))
+    return True
+
+
+def stop(config: MigrationConfig) -> None:
+    """Run the configured stop command and wait until nobody has a source or the target open.
+
+    Without a stop command a person has promised that it is stopped; that is checked all the same.
+
+    Raises:
+        CutoverUndoneError: The command failed, or a process is still there after the time allowed.
+    """
+    if config.app.stop:
+        result = processes.run_command(
+            config.command(config.app.stop),
+            cwd=config.cwd,
+            env=processes.application_environment(config),
+            log_file=config.state_folder / "stop.log",
+            timeout_s=config.app.stop_timeout_s,
+        )
+        if result.exit_code:
+            tail = processes.log_tail(result.log, lines=5)
+            raise CutoverUndoneError(f"the stop command ended with code {result.exit_code}: {tail}")
+    deadline = time.monotonic() + config.app.stop_timeout_s
+    while users := _users(config):
+        if time.monotonic() > deadline:
+            raise CutoverUndoneError(f"still in use after the stop, by: {'; '.join(users)}")
+        time.sleep(_POLL_S)
+
+
+def require_no_holders(paths: Sequence[Path], *, after: str) -> None:
+    """Return where no process but this one has one of *paths* open.
+
+    Raises:
+        CutoverRefusedError: Names each such process with its command.
+    """
+    users = processes.holders(paths, exclude={os.getpid()})
+    if users:
+        raise CutoverRefusedError(f"after {after} a database is still open in: {'; '.join(users)}")
+
+
+def start(config: MigrationConfig, run: RunFolder) -> Server:
+    """Start the application so that it outlives us. Returns at once.
+
+    Its output goes to the configured log, or to `server.log` in the run's folder.
+    """
+    return processes.start_detached(
+        config.command(config.app.start),
+        cwd=config.cwd,
+        env=processes.application_environment(config),
+        log_file=_log_of(config, run),
+    )
+
+
+def wait_healthy(config: MigrationConfig, server: Server) -> None:
+    """Wait until *server* answers at its ready address.
+
+    Raises:
+        ServerError: It ended, or did not answer in the time allowed.
+    """
+    url = processes.ready_url(config, port=config.app.port)
+    server.wait_ready(url, timeout_s=config.app.ready_timeout_s)
+
+
+def watch(config: MigrationConfig, run: RunFolder, *, pid: int, mark: int) -> tuple[Finding, ...]:
+    """Ask and watch the application for `soak_s` seconds: requests, its process, its log.
+
+    Only requests that change nothing are sent. *mark* is the size of its log before it was started.
+    """
+    seconds = config.cutover.soak_s
+    asked, failed = _ask_for(config, seconds)
+    return (
+        _count(f"{asked} requests answered as expected", failed),
+        Finding(
+            check="the application is still running",
+            where=f"process {pid}",
+            required="running",
+            measured="running" if _alive(pid) else "gone",
+            passed=_alive(pid),
+        ),
+        _count("no new ERROR lines or tracebacks in its log", _errors_since(config, run, mark)),
+    )
+
+
+def end_process(pid: int) -> None:
+    """End process *pid* and its children if it is there; asked first, then forced."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        _quietly(member.terminate)
+    _, left = psutil.wait_procs(family, timeout=10)
+    for member in left:
+        _quietly(member.kill)
+    psutil.wait_procs(left, timeout=5)
+
+
+def _ask_for(config: MigrationConfig, seconds: float) -> tuple[int, list[str]]:
+    deadline = time.monotonic() + seconds
+    base = f"http://127.0.0.1:{config.app.port}"
+    asked, failed = 0, []
+    with _client() as client:
+        while True:
+            ready = processes.ready_url(config, port=config.app.port)
+            targets: list[tuple[str, int | None]] = [(ready, None)]
+            targets += [
+                (base + r.path, r.expect_status)
+                for r in config.benchmark.request
+                if r.method == "GET" and not r.changes and "{" not in r.path
+            ]
+            for url, expected in targets:
+                asked += 1
+                problem = _problem(client, url, expected)
+                if problem:
+                    failed.append(problem)
+            if failed or time.monotonic() >= deadline:
+                return asked, failed
+            time.sleep(0.2)
+
+
+def _problem(client: httpx.Client, url: str, expected: int | None) -> str:
+    path = httpx.URL(url).path
+    try:
+        status = client.get(url).status_code
+    except httpx.HTTPError as error:
+        return f"{path}: {type(error).__name__}"
+    good = 200 <= status < 300 if expected is None else status == expected
+    return "" if good else f"{path}: status {status}"
+
+
+def _count(check: str, problems: Sequence[str]) -> Finding:
+    measured = f"{len(problems)}: {problems[0]}" if problems else "none failed"
+    return Finding(
+        check=check, where="the application", required="none failed", measured=measured, passed=not problems
+    )
+
+
+def _errors_since(config: MigrationConfig, run: RunFolder, mark: int) -> list[str]:
+    path = _log_of(config, run)
+    if not path.exists():
+        return []
+    with path.open("rb") as stream:
+        stream.seek(mark if path.stat().st_size >= mark else 0)
+        # Lines may hold the application's data, so they are counted and not quoted.
+        found = len(ERROR_LINE.findall(stream.read()))
+    return [f"{found} lines, see {path}"] * bool(found)
+
+
+def _log_of(config: MigrationConfig, run: RunFolder) -> Path:
+    return config.resolve(config.app.log) if config.app.log else run.server_log
+
+
+def log_size(config: MigrationConfig, run: RunFolder) -> int:
+    """Bytes that the application's log has now."""
+    path = _log_of(config, run)
+    return path.stat().st_size if path.exists() else 0
+
+
+def _users(config: MigrationConfig) -> list[str]:
+    paths = [*(config.resolve(s.path) for s in config.source), config.target_path]
+    return processes.holders(paths, exclude={os.getpid()})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _client() -> httpx.Client:
+    # A proxy in the environment must not stand between us and our own server.
+    return httpx.Client(trust_env=False, verify=False, timeout=10.0)  # noqa: S501 - readiness alone is asked
+
+
+def _quietly(act: object) -> None:
+    try:
+        act()  # type: ignore[operator]
+    except psutil.NoSuchProcess:
+        return

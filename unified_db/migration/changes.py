@@ -1,0 +1,151 @@
+"""Finds what differs between two states of the same tables, and carries it over.
+
+Used forwards (late writes: source into unified file) and backwards (rollback: unified file into
+old file). It looks at states, not at a log, so carrying twice is the same as carrying once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unified_db import sqlite
+from unified_db.errors import SourceError
+from unified_db.migration import compare, copy
+from unified_db.sqlite import Table, quote_name
+
+_GONE, _CHANGED, _NEW = "unify_gone", "unify_changed", "unify_new"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How many rows of one table were carried."""
+
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+
+    @property
+    def total(self) -> int:
+        """All rows touched."""
+        return self.inserted + self.updated + self.deleted
+
+
+def carry_all(conn: sqlite3.Connection, names: Sequence[str], *, frm: str, to: str = "main") -> list[Carried]:
+    """Make each of the tables *names* in *to* equal to its state in *frm*; only what differs is touched.
+
+    Must be called inside a transaction on *conn*, which :func:`compare.prepare` prepared, with
+    `foreign_keys` off. Triggers do not fire and AUTOINCREMENT counters are carried too.
+
+    Returns:
+        The tables in which anything differed.
+    """
+    tables = [_common(conn, name, frm, to) for name in names]
+    pending = [t for t in tables if _find(conn, t, frm, to)]
+    carried: list[Carried] = []
+    if pending:
+        with _without_triggers(conn, to):
+            carried = [_apply(conn, t, frm, to) for t in pending]
+    _carry_sequences(conn, names, frm, to)
+    return carried
+
+
+def require_equal(conn: sqlite3.Connection, names: Sequence[str], *, left: str, right: str) -> None:
+    """Return where each of the tables *names* is exactly the same in both schemas.
+
+    Raises:
+        SourceError: Names the first difference.
+    """
+    for name in names:
+        table = _common(conn, name, left, right)
+        found = compare.find_differences(conn, table, left=left, right=right, limit=1)
+        if found:
+            raise SourceError(
+                f"{name} differs after its rows were carried: {found[0].kind} {found[0].place}",
+                hint="The rows are still where they were; nothing was deleted.",
+            )
+
+
+def _common(conn: sqlite3.Connection, name: str, frm: str, to: str) -> Table:
+    """The table with the columns that both sides store: one side may lack LangGraph's newest."""
+    here = sqlite.describe_table(conn, name, frm)
+    there = set(sqlite.describe_table(conn, name, to).writable)
+    columns = tuple(c for c in here.columns if c.generated or c.name in there)
+    return Table(here.name, columns, here.without_rowid, here.rowid, here.rowid_column)
+
+
+def _find(conn: sqlite3.Connection, table: Table, frm: str, to: str) -> bool:
+    return bool(compare.find_differences(conn, table, left=frm, right=to, limit=1))
+
+
+def _apply(conn: sqlite3.Connection, table: Table, frm: str, to: str) -> Carried:
+    new = f"{quote_name(frm)}.{quote_name(table.name)}"
+    old = f"{quote_name(to)}.{quote_name(table.name)}"
+    _list_keys(conn, table, new, old)
+    # All deletes come first, so that two rows may have swapped a unique value.
+    same = " AND ".join(f"k.{quote_name(n)} = {old}.{quote_name(k)}" for n, k in _key_names(table))
+    for listed in (_GONE, _CHANGED):
+        conn.execute(f"DELETE FROM {old} WHERE EXISTS (SELECT 1 FROM temp.{listed} k WHERE {same})")
+    columns = [quote_name(c) for c in table.writable]
+    if table.rowid is not None and table.rowid_column is None:
+        columns.insert(0, table.rowid)
+    names = ", ".join(columns)
+    chosen = " AND ".join(f"k.{quote_name(n)} = f.{quote_name(k)}" for n, k in _key_names(table))
+    for listed in (_CHANGED, _NEW):
+        conn.execute(
+            f"INSERT INTO {old} ({names}) SELECT {names} FROM {new} f "
+            f"WHERE EXISTS (SELECT 1 FROM temp.{listed} k WHERE {chosen})"
+        )
+    counts = {n: sqlite.count_rows(conn, n, "temp") for n in (_GONE, _CHANGED, _NEW)}
+    return Carried(table.name, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
+
+
+def _key_names(table: Table) -> list[tuple[str, str]]:
+    return [(f"k{place}", key) for place, key in enumerate(table.key)]
+
+
+def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> None:
+    """Fill three temporary tables with the keys that are gone, changed and new."""
+    first = quote_name(table.key[0])
+    joined = compare.keys_equal(table, "f", "t")
+    equal = compare.rows_equal(table.writable, "f", "t")
+    chosen_new = ", ".join(f"f.{quote_name(k)} AS {n}" for n, k in _key_names(table))
+    chosen_old = ", ".join(f"t.{quote_name(k)} AS {n}" for n, k in _key_names(table))
+    for name, query in (
+        (_GONE, f"SELECT {chosen_old} FROM {old} t LEFT JOIN {new} f ON {joined} WHERE f.{first} IS NULL"),
+        (_CHANGED, f"SELECT {chosen_new} FROM {new} f JOIN {old} t ON {joined} WHERE NOT ({equal})"),
+        (_NEW, f"SELECT {chosen_new} FROM {new} f LEFT JOIN {old} t ON {joined} WHERE t.{first} IS NULL"),
+    ):
+        conn.execute(f"DROP TABLE IF EXISTS temp.{name}")
+        conn.execute(f"CREATE TEMP TABLE {name} AS {query}")
+        keys = ", ".join(n for n, _ in _key_names(table))
+        conn.execute(f"CREATE INDEX temp.{name}_key ON {name} ({keys})")
+
+
+class _without_triggers:  # noqa: N801 - reads as a clause: with _without_triggers(...)
+    """Drops all triggers of a schema and makes them again, within the caller's transaction.
+
+    SQLite can switch triggers off per connection, but Python reaches that only from 3.12 on.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, schema: str) -> None:
+        self._conn = conn
+        self._schema = schema
+        self._triggers = [o for o in copy.read_objects(conn, schema) if o.kind == "trigger"]
+
+    def __enter__(self) -> None:
+        for trigger in self._triggers:
+            self._conn.execute(f"DROP TRIGGER {quote_name(self._schema)}.{quote_name(trigger.name)}")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        # After an error the caller rolls back, which brings them back by itself.
+        if kind is None:
+            copy.write_schema_rows(self._conn, self._triggers, schema=self._schema)
+
+
+def _carry_sequences(conn: sqlite3.Connection, names: Sequence[str], frm: str, to: str) -> None:
+    wanted, present = sqlite.sequences(conn, frm), sqlite.sequences(conn, to)
+    if any(wanted.get(n) != present.get(n) for n in names):
+        copy.copy_sequences(conn, from_schema=frm, tables=names, to_schema=to)

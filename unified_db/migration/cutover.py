@@ -1,0 +1,349 @@
+"""The short window in which the application is stopped and moved: swapped, or exactly as before.
+
+Every act is written to the journal before it is done, with all that undoing it needs. Anything
+wrong before the new state has held takes all acts back in reverse order (`undo.py`).
+
+`run_cutover` does the work in a process of its own, without Prefect, and only waits for it:
+stopping a Prefect worker kills its flow without a word. `python -m unified_db.migration.cutover
+CONFIG RUN` is that process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from unified_db import errors, files, sqlite
+from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
+from unified_db.migration import application, changes, compare, copy, runs, switch, undo
+from unified_db.migration.config import MigrationConfig, load_config
+from unified_db.migration.journal import Journal
+from unified_db.migration.records import (
+    Approval,
+    Backups,
+    BenchmarkEvidence,
+    CutoverRecord,
+    Finding,
+    MigrationPlan,
+    UnifiedFile,
+)
+from unified_db.migration.runs import RunFolder, keep_log
+
+log = logging.getLogger(__name__)
+
+_UNTOUCHED = "Nothing was switched; the application was not stopped and still uses its old files."
+_AS_BEFORE = (
+    "Everything is as it was: the application uses its old files, and its configuration is unchanged."
+)
+
+
+def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
+    """Make the switch in a process of its own and wait for it.
+
+    Raises:
+        CutoverRefusedError: It could not begin; the application was not stopped.
+        CutoverUndoneError: It was begun and taken back; everything is as before.
+    """
+    _require_same_evidence(run, approval)
+    command = [sys.executable, "-m", __name__, str(config.file), str(run.path)]
+    failure = run.evidence / "cutover-failure.json"
+    failure.unlink(missing_ok=True)
+    # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
+    process = subprocess.Popen(
+        command, start_new_session=True, stdin=subprocess.DEVNULL, env=_child_environment(), cwd=run.path
+    )
+    process.wait()
+    if failure.exists():
+        raise _rebuild_error(failure)
+    record = run.load("cutover", CutoverRecord)
+    if record is None:
+        raise CutoverUndoneError(
+            f"the cut-over's process ended with code {process.returncode} and left no result",
+            hint=f"`unify-db resume {run.name}` puts everything right; {run.log} says how far it came.",
+        )
+    return record
+
+
+def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
+    """Make the switch in this process; see the module. What `run_cutover` runs.
+
+    Raises:
+        CutoverRefusedError: It could not begin; the application was not stopped.
+        CutoverUndoneError: It was begun and taken back; everything is as before.
+    """
+    journal = Journal(run)
+    with undo.hold_cutover_lock(run):
+        prepared = _prepare(config, run, journal)
+        journal.write("cutover", "begin", pid=os.getpid())
+        try:
+            record = _switch_over(config, run, journal, prepared)
+        except BaseException as error:
+            reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
+            log.warning("cut-over: %s; taking everything back", reason)
+            undo.undo_acts(config, run, journal)
+            journal.write("cutover", "undone", reason=reason[:2000])
+            if not isinstance(error, Exception):
+                raise
+            raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=_AS_BEFORE) from error
+        run.save("cutover", record)
+        journal.write("cutover", "switched")
+        return record
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is made ready while the application still serves."""
+
+    plan: MigrationPlan
+    backups: Backups
+    unified: UnifiedFile
+    edits: tuple[switch.PlannedEdit, ...]
+    copy: Path
+    restart_ms: float
+
+
+def _prepare(config: MigrationConfig, run: RunFolder, journal: Journal) -> _Prepared:
+    plan, backups, unified = _load_evidence(run)
+    edits = switch.plan_edits(config, "switch")
+    _require_edits_apply(config, plan, edits)
+    if config.target_path.exists():
+        raise CutoverRefusedError(
+            f"{config.target_path} has appeared since the plan", hint=f"Move it away. {_UNTOUCHED}"
+        )
+    if files.digest_file(unified.path) != unified.sha256:
+        raise CutoverRefusedError(
+            "the unified file was changed since it was validated", hint=f"Run again. {_UNTOUCHED}"
+        )
+    ready = config.target_path.with_name(f".{config.target_path.name}.{run.name}.ready")
+    config.target_path.parent.mkdir(parents=True, exist_ok=True)
+    with journal.act("ready-copy", path=str(ready)):
+        # The copy takes the time while the application serves, so that the pause does not.
+        shutil.copyfile(unified.path, ready)
+        _take_mode(ready, backups)
+        files.fsync_file(ready)
+        files.fsync_folder(ready.parent)
+    evidence = run.load("evidence-benchmark", BenchmarkEvidence)
+    return _Prepared(plan, backups, unified, edits, ready, evidence.restart_ms if evidence else 0.0)
+
+
+def _switch_over(
+    config: MigrationConfig, run: RunFolder, journal: Journal, ready: _Prepared
+) -> CutoverRecord:
+    stopped_at = time.monotonic()
+    _stop_application(config, journal)
+    sources = [b.source for b in ready.backups.items]
+    application.require_no_holders(sources, after="the stop")
+    _leave_wal(journal, ready.backups)
+    with _hold_write_locks(sources):
+        late_rows = _carry_late_writes(ready)
+        _place(config, journal, ready)
+        _edit(run, journal, ready.edits)
+        application.require_no_holders(sources, after="the locks were taken")
+        originals = _move_originals(config, run, journal, ready.backups)
+    mark = application.log_size(config, run)
+    pid = _start_application(config, run, journal)
+    downtime_ms = (time.monotonic() - stopped_at) * 1000
+    log.info("cut-over: serving on the unified file after %.0f ms", downtime_ms)
+    health = application.watch(config, run, pid=pid, mark=mark) if pid else ()
+    _require_healthy(health)
+    return CutoverRecord(
+        run=run.name,
+        switched_at=datetime.now(UTC),
+        target=config.target_path,
+        downtime_ms=round(downtime_ms, 1),
+        write_pause_ms=round(max(0.0, downtime_ms - ready.restart_ms), 1),
+        late_rows=late_rows,
+        edited=tuple(e.file for e in ready.edits),
+        originals=originals,
+        pid=pid,
+        health=health,
+    )
+
+
+def _load_evidence(run: RunFolder) -> tuple[MigrationPlan, Backups, UnifiedFile]:
+    plan, backups = run.load("plan", MigrationPlan), run.load("backup", Backups)
+    unified = run.load("merge", UnifiedFile)
+    if plan is None or backups is None or unified is None:
+        raise CutoverRefusedError(
+            f"run {run.name} has no plan, backup or merge", hint=f"`unify-db run` begins anew. {_UNTOUCHED}"
+        )
+    return plan, backups, unified
+
+
+def _require_same_evidence(run: RunFolder, approval: Approval) -> None:
+    if approval.evidence_sha256 != run.evidence_digest():
+        raise GateClosedError(
+            "the evidence is not what was approved: a record of the run was changed since",
+            hint=f"Run again. {_UNTOUCHED}",
+        )
+
+
+def _require_edits_apply(
+    config: MigrationConfig, plan: MigrationPlan, edits: Sequence[switch.PlannedEdit]
+) -> None:
+    planned = {config.resolve(e.file): e.before_sha256 for e in plan.edits if e.when == "switch"}
+    for edit in edits:
+        if planned.get(edit.file) != files.digest_bytes(edit.before):
+            raise CutoverRefusedError(
+                f"{config.label(edit.file)} was changed since the plan",
+                hint=f"Its tests ran on other code than is there now; run again. {_UNTOUCHED}",
+            )
+
+
+def _take_mode(path: Path, backups: Backups) -> None:
+    """Give the unified file mode and owner of the application's own database."""
+    home = next((b for b in backups.items if b.kind == "application"), backups.items[0])
+    status = home.source.stat()
+    path.chmod(status.st_mode & 0o7777)
+    # Only root may give a file away; anybody else keeps being its owner anyway.
+    with contextlib.suppress(PermissionError):
+        os.chown(path, status.st_uid, status.st_gid)
+
+
+def _stop_application(config: MigrationConfig, journal: Journal) -> None:
+    with journal.act("stop", running=application.is_running(config)):
+        application.stop(config)
+    log.info("cut-over: the application is stopped")
+
+
+def _leave_wal(journal: Journal, backups: Backups) -> None:
+    """Take each WAL source out of WAL mode, so that SQLite itself refuses a write to a moved file.
+
+    In WAL mode a waiting writer would commit into the renamed file and its row would be lost.
+    """
+    for item in backups.items:
+        with sqlite.closing(sqlite.connect_writable(item.source)) as conn:
+            if sqlite.pragma(conn, "journal_mode") != "wal":
+                continue
+            with journal.act("journal-mode", path=str(item.source), mode="wal"):
+                found = conn.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+                if found != "delete":
+                    raise CutoverRefusedError(f"{item.source} is still in use, so it cannot leave WAL mode")
+            files.fsync_file(item.source)
+
+
+@contextlib.contextmanager
+def _hold_write_locks(sources: Sequence[Path]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for path in sources:
+            conn = stack.enter_context(sqlite.closing(sqlite.connect_writable(path)))
+            sqlite.wait_for_lock(conn, path, timeout_s=5.0)
+            stack.callback(conn.execute, "ROLLBACK")
+        yield
+
+
+def _carry_late_writes(ready: _Prepared) -> int:
+    """Bring the ready copy up to what the locked sources hold now, and compare again what changed.
+
+    States are compared, so nothing is guessed from times, sizes or counters of the files.
+    """
+    total = 0
+    with sqlite.closing(sqlite.connect_writable(ready.copy)) as conn:
+        compare.prepare(conn)
+        for item in ready.backups.items:
+            # Not frozen: we hold the source's lock ourselves, on another connection.
+            with sqlite.attached(conn, item.source, "src", frozen=False):
+                _require_same_schema(conn, ready, item.label)
+                with sqlite.transaction(conn):
+                    carried = changes.carry_all(conn, sqlite.tables(conn, "src"), frm="src")
+                changes.require_equal(conn, [c.table for c in carried], left="src", right="main")
+            total += sum(c.total for c in carried)
+    files.fsync_file(ready.copy)
+    log.info("cut-over: %d rows written since the backup were carried over", total)
+    return total
+
+
+def _require_same_schema(conn: sqlite3.Connection, ready: _Prepared, label: str) -> None:
+    planned = next(s.objects for s in ready.plan.sources if s.label == label)
+    found = copy.read_objects(conn, "src")
+    if {(o.kind, o.name, o.sql) for o in found} != {(o.kind, o.name, o.sql) for o in planned}:
+        raise CutoverRefusedError(f"the schema of {label} was changed since the plan")
+
+
+def _place(config: MigrationConfig, journal: Journal, ready: _Prepared) -> None:
+    with journal.act("place", ready=str(ready.copy), target=str(config.target_path)):
+        files.move_durably(ready.copy, config.target_path)
+
+
+def _edit(run: RunFolder, journal: Journal, edits: Sequence[switch.PlannedEdit]) -> None:
+    for place, edit in enumerate(edits, 1):
+        kept = run.preimages / f"switch-{place}"
+        undo.write_edit(journal, edit, kept)
+    log.info("cut-over: %d files edited", len(edits))
+
+
+def _move_originals(
+    config: MigrationConfig, run: RunFolder, journal: Journal, backups: Backups
+) -> tuple[tuple[Path, Path], ...]:
+    run.originals.mkdir(mode=0o700, exist_ok=True)
+    moved: list[tuple[Path, Path]] = []
+    for place, item in enumerate(backups.items, 1):
+        kept = run.originals / f"{place}-{item.source.name}"
+        with journal.act("move", path=str(item.source), kept=str(kept)):
+            files.move_durably(item.source, kept)
+        fence = undo.fence_text(config.target_path, run)
+        with journal.act("fence", path=str(item.source), sha256=files.digest_bytes(fence)):
+            files.write_durably(item.source, fence, mode=0o444)
+        moved.append((item.source, kept))
+    log.info("cut-over: old files moved away, old paths fenced")
+    return tuple(moved)
+
+
+def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal) -> int | None:
+    if not config.app.start:
+        return None
+    with journal.act("start", log=str(run.server_log)) as learnt:
+        server = application.start(config, run)
+        learnt["pid"] = server.pid
+    application.wait_healthy(config, server)
+    return server.pid
+
+
+def _require_healthy(health: Sequence[Finding]) -> None:
+    bad = next((f for f in health if not f.passed), None)
+    if bad is not None:
+        raise CutoverUndoneError(f"{bad.check}: required {bad.required}, measured {bad.measured}")
+
+
+def _child_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+def _rebuild_error(path: Path) -> UnifyError:
+    content = json.loads(path.read_text())
+    kind = getattr(errors, content["kind"], CutoverUndoneError)
+    error: UnifyError = kind(content["message"], hint=content["hint"])
+    return error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Perform the cut-over of RUN; a failure goes to `evidence/cutover-failure.json` for the waiter."""
+    config_file, folder = Path(arguments[0]), Path(arguments[1])
+    run = RunFolder(folder)
+    with keep_log(run):
+        try:
+            perform_cutover(runs.config_of(run, load_config(config_file)), run)
+        except UnifyError as error:
+            content = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+            path = run.evidence / "cutover-failure.json"
+            files.write_durably(path, json.dumps(content).encode(), mode=0o600)
+            return int(error.exit_code)
+        except Exception:
+            log.exception("a bug of unify-db stopped the cut-over")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

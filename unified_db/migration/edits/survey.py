@@ -1,0 +1,106 @@
+"""Looks through an application's tree: which keys reach the world, which files name an old path."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.edits import dotenv, masking
+
+_MAX_BYTES = 1_000_000
+_SKIPPED_FOLDERS = {
+    ".git",
+    ".hg",
+    ".svn",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".tox",
+    ".nox",
+    ".cache",
+    ".hypothesis",
+    ".eggs",
+    "site-packages",
+    ".unify-db",
+}
+_TEMPLATE_ENDS = ("example", "sample", "template", "dist", "tmpl")
+# Names of keys that let a process act for somebody, or say whom it talks to.
+_REACHING_NAME = re.compile(
+    r"key\b|_key_|secret|token|passw|pwd|credential|auth|dsn|"
+    r"ur[il]\b|host|server|endpoint|address|smtp|mail|webhook|broker|proxy|bucket|account",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"^[a-zA-Z][\w+.-]*://|[^\s@]+@[^\s@]+\.\w+")
+_HARMLESS = re.compile(r"(?:true|false|yes|no|on|off|\d+)?|sqlite[\w+]*:.*|file:.*", re.IGNORECASE)
+
+
+def credential_keys(config: MigrationConfig) -> tuple[str, ...]:
+    """`file: KEY` of every key in a dotenv file that looks like a credential or an address, sorted.
+
+    A staged copy of the application runs with them. Templates such as `.env.example` are left out,
+    and so are SQLite's own addresses.
+    """
+    found: set[str] = set()
+    for file in _walk(config):
+        if masking.is_dotenv(file.name) and not file.name.endswith(_TEMPLATE_ENDS):
+            text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+            found |= {
+                f"{config.label(file)}: {name}"
+                for name, value, _ in dotenv.read(text)
+                if name and _reaches_out(name, value or "")
+            }
+    return tuple(sorted(found))
+
+
+def _reaches_out(name: str, value: str) -> bool:
+    if _HARMLESS.fullmatch(value.strip()):
+        return False
+    return bool(_REACHING_NAME.search(name) or _ADDRESS.search(value))
+
+
+def find_mentions(config: MigrationConfig, paths: Sequence[str]) -> tuple[str, ...]:
+    """`file:line` of every line in a text file of the application that names one of *paths*, sorted.
+
+    A path is recognised by its file name, since scripts reach it in many ways. The old files
+    themselves, the configuration, logs, and files over 1 MB are not looked at.
+    """
+    names = sorted({re.escape(Path(p).name) for p in paths})
+    if not names:
+        return ()
+    # Sidecars count; `my-app.db` and `app.db.bak` are other files than `app.db`.
+    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?:-(?:wal|shm|journal)\b|(?![\w-]|\.\w))")
+    passed_over = {config.file, config.target_path, *(config.resolve(Path(p)) for p in paths)}
+    found: list[tuple[str, int]] = []
+    for file in _walk(config):
+        if file.resolve() not in passed_over and file.suffix != ".log":
+            lines = _read_lines(file)
+            found += [(config.label(file), n) for n, line in enumerate(lines, 1) if pattern.search(line)]
+    return tuple(f"{label}:{number}" for label, number in sorted(found))
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return []  # not ours to read, so not ours to report
+    return [] if b"\0" in content else content.decode("utf-8", "replace").split("\n")
+
+
+def _walk(config: MigrationConfig) -> Iterator[Path]:
+    """The files of the application up to 1 MB, without what tools made; links to folders not followed."""
+    for folder, subfolders, names in os.walk(config.root):
+        here = Path(folder)
+        subfolders[:] = [
+            s for s in subfolders if s not in _SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
+        ]
+        for name in names:
+            path = here / name
+            if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+                yield path

@@ -1,0 +1,292 @@
+"""The journal of a run: intent before every act, done after it, fsynced; all that recovery trusts.
+
+One JSON object a line, each with a running number and a checksum. A last line that was torn by a
+crash is ignored (its act has an intent but no end, which is what recovery expects); damage
+anywhere else is an error. Where a run stands is computed from these lines and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from unified_db import files
+from unified_db.errors import JournalError
+from unified_db.migration.runs import RunFolder
+
+StateName = Literal["running", "waiting", "closed", "switched", "archived", "rolled_back", "interrupted"]
+
+_SUM_CHARS = 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal.
+
+    Attributes:
+        event: What kind of line: run, phase, act, cutover, archive or rollback.
+        status: begin, done, failed; for acts intent, done, undone.
+        fields: Whatever else the line holds.
+    """
+
+    number: int
+    at: datetime
+    event: str
+    status: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act of the cut-over as the journal knows it.
+
+    Attributes:
+        ident: Its number within the run; acts are undone from the highest down.
+        name: What was done, such as "edit".
+        before: What is needed to undo it, written down before it was done.
+        after: What was learnt by doing it; empty where only the intent is known.
+        done: True where it is known to have ended.
+        undone: True where it was taken back.
+    """
+
+    ident: int
+    name: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any] = field(default_factory=dict)
+    done: bool = False
+    undone: bool = False
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands, from its journal alone.
+
+    Attributes:
+        next: What to do now: a sentence and, where there is one, a command.
+        phases: The phases that ended well, in their order.
+        reason: Why the run stopped, where it did.
+    """
+
+    run: str
+    state: StateName
+    next: str
+    phases: tuple[str, ...]
+    dry_run: bool
+    reason: str = ""
+
+
+class Journal:
+    """Appends to a run's journal; every line is on the disk when the call returns."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._path = run.journal
+        self._mend()
+
+    def write(self, event: str, status: str, **fields: Any) -> None:
+        """Append one line and fsync it (and, for the first line, the folder)."""
+        known = self._path.exists()
+        content = {
+            "number": len(read_entries(self._path)) + 1,
+            "at": datetime.now(UTC).isoformat(),
+            "event": event,
+            "status": status,
+            **fields,
+        }
+        line = _seal(content)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if not known:
+            files.fsync_folder(self._path.parent)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Record the begin and the end of a phase, and why it failed where it did."""
+        self.write("phase", "begin", phase=name)
+        try:
+            yield
+        except BaseException as error:
+            self.write("phase", "failed", phase=name, kind=type(error).__name__, reason=str(error)[:2000])
+            raise
+        self.write("phase", "done", phase=name)
+
+    @contextmanager
+    def act(self, name: str, **before: Any) -> Iterator[dict[str, Any]]:
+        """Record the intent of an act with all that undoing it needs, then that it was done.
+
+        Yields:
+            A dictionary for what is learnt by doing it.
+        """
+        ident = 1 + max((a.ident for a in acts(read_entries(self._path))), default=0)
+        self.write("act", "intent", act=ident, name=name, before=before)
+        after: dict[str, Any] = {}
+        yield after
+        self.write("act", "done", act=ident, name=name, after=after)
+
+    def undone(self, act: Act) -> None:
+        """Record that *act* was taken back."""
+        self.write("act", "undone", act=act.ident, name=act.name)
+
+    def _mend(self) -> None:
+        """Cut off a last line that a crash tore, so that the next one stands on its own."""
+        if not self._path.exists():
+            return
+        raw = self._path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if whole != raw:
+            files.write_durably(self._path, whole, mode=0o600)
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """All whole lines of the journal at *path*; empty where there is none.
+
+    Raises:
+        JournalError: A line before the last is damaged, or one is missing.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop()  # what follows the last line end: empty, or torn by a crash
+    entries = [_read_line(path, line, number) for number, line in enumerate(lines, 1)]
+    del torn
+    return entries
+
+
+def acts(entries: list[Entry]) -> list[Act]:
+    """The acts of *entries* as they stand now, in the order they were begun."""
+    known: dict[int, Act] = {}
+    for entry in entries:
+        if entry.event != "act":
+            continue
+        ident, name = int(entry.fields["act"]), str(entry.fields["name"])
+        if entry.status == "intent":
+            known[ident] = Act(ident, name, entry.fields["before"])
+            continue
+        act = known[ident]
+        after = entry.fields.get("after", act.after)
+        known[ident] = Act(
+            ident, name, act.before, after, done=True, undone=act.undone or entry.status == "undone"
+        )
+    return list(known.values())
+
+
+def standing_acts(run: RunFolder) -> list[Act]:
+    """The acts of *run* that were begun and not taken back, in the order they were begun."""
+    return [a for a in acts(read_entries(run.journal)) if not a.undone]
+
+
+def read_state(run: RunFolder) -> RunState:
+    """Where *run* stands and what to do next, from its journal alone."""
+    entries = read_entries(run.journal)
+    begun = next((e for e in entries if e.event == "run" and e.status == "begin"), None)
+    dry_run = bool(begun and begun.fields.get("dry_run"))
+    phases = tuple(e.fields["phase"] for e in entries if e.event == "phase" and e.status == "done")
+    state, reason = _judge(entries)
+    return RunState(
+        run=run.name,
+        state=state,
+        next=_next_step(run.name, state, dry_run=dry_run),
+        phases=tuple(dict.fromkeys(phases)),
+        dry_run=dry_run,
+        reason=reason,
+    )
+
+
+def _judge(entries: list[Entry]) -> tuple[StateName, str]:
+    state: StateName = "running"
+    reason = ""
+    for entry in entries:
+        key = (entry.event, entry.status)
+        if key == ("run", "failed"):
+            state = "closed" if entry.fields.get("closed") else "interrupted"
+            reason = str(entry.fields.get("reason", ""))
+        elif key in _STATES:
+            state, reason = _STATES[key], str(entry.fields.get("reason", ""))
+    if state == "running" and entries and not _alive(entries):
+        return "interrupted", "its process is gone"
+    return state, reason
+
+
+_STATES: dict[tuple[str, str], StateName] = {
+    ("run", "begin"): "running",
+    ("run", "resumed"): "running",
+    ("run", "waiting"): "waiting",
+    ("run", "done"): "closed",
+    ("cutover", "begin"): "running",
+    ("cutover", "switched"): "switched",
+    ("cutover", "undone"): "interrupted",
+    ("archive", "done"): "archived",
+    ("rollback", "begin"): "running",
+    ("rollback", "failed"): "interrupted",
+    ("rollback", "done"): "rolled_back",
+}
+
+
+def _alive(entries: list[Entry]) -> bool:
+    """True while the process that wrote last is there; it says who it is with every begin."""
+    pids = [int(e.fields["pid"]) for e in entries if "pid" in e.fields]
+    if not pids:
+        return False
+    try:
+        os.kill(pids[-1], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _next_step(name: str, state: StateName, *, dry_run: bool) -> str:
+    if state == "closed" and dry_run:
+        return "This was a dry run; nothing of the application changed. `unify-db run` makes the switch."
+    return {
+        "running": "The run is at work. `unify-db status` shows how far it is.",
+        "waiting": f"The run waits for a person: `unify-db approve {name}` or `unify-db reject {name}`.",
+        "closed": "Nothing was switched. See the report, mend what closed the gate, and run again.",
+        "interrupted": f"Nothing is half done for good: `unify-db resume {name}` goes on, "
+        f"`unify-db rollback {name}` takes back what was begun.",
+        "switched": f"The application uses the unified file. `unify-db rollback {name}` takes it back.",
+        "archived": f"The application uses the unified file; the old files are in the archive. "
+        f"`unify-db rollback {name}` takes it back.",
+        "rolled_back": "The application uses its old files again. `unify-db run` starts over.",
+    }[state]
+
+
+def _seal(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, default=str, ensure_ascii=False, separators=(",", ":"))
+    checksum = files.digest_bytes(text.encode())[:_SUM_CHARS]
+    return f"{checksum} {text}\n".encode()
+
+
+def _read_line(path: Path, line: bytes, number: int) -> Entry:
+    checksum, _, text = line.partition(b" ")
+    if files.digest_bytes(text)[:_SUM_CHARS].encode() != checksum:
+        raise _damaged(path, number)
+    content = json.loads(text)
+    if content.pop("number") != number:
+        raise _damaged(path, number)
+    return Entry(
+        number=number,
+        at=datetime.fromisoformat(content.pop("at")),
+        event=content.pop("event"),
+        status=content.pop("status"),
+        fields=content,
+    )
+
+
+def _damaged(path: Path, number: int) -> JournalError:
+    return JournalError(
+        f"{path}: line {number} is damaged or missing",
+        hint="The journal was changed by something else. The backups of the run are in the folder beside it; "
+        "docs/runbook.md says how to go back by hand.",
+    )

@@ -1,0 +1,208 @@
+"""Requests to two servers side by side, timed: the hands of the benchmark, which judges nothing.
+
+The standard library's client is used, since a general one adds as much time as a quick answer takes.
+It knows no proxies, so none in the environment can stand in between.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+
+from unified_db.migration.config import RequestConfig
+from unified_db.migration.statistics import Block
+
+Side = Literal["before", "after"]
+SIDES: tuple[Side, Side] = ("before", "after")
+
+REQUEST_TIMEOUT_S = 15.0
+_BATCH_ROUNDS = 4
+
+
+@dataclass
+class Tally:
+    """What was measured in one block.
+
+    Attributes:
+        times: (side, name, concurrency) to response times in ms, of good answers only.
+        errors: (side, name, what) to how often.
+    """
+
+    times: dict[tuple[Side, str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    errors: Counter[tuple[Side, str, str]] = field(default_factory=Counter)
+
+    def add(self, side: Side, name: str, concurrency: int, answer: Answer) -> None:
+        """Count one answer."""
+        if answer.problem:
+            self.errors[side, name, answer.problem] += 1
+        else:
+            self.times[side, name, concurrency].append(answer.ms)
+
+    def error_count(self, side: Side) -> int:
+        """Errors of one side."""
+        return sum(n for (s, _, _), n in self.errors.items() if s == side)
+
+    def blocks(self) -> Iterator[tuple[tuple[str, int], Block]]:
+        """((name, concurrency), both sides' times) for what both sides answered."""
+        for name, concurrency in dict.fromkeys((n, c) for _, n, c in self.times):
+            before, after = (self.times.get((side, name, concurrency), []) for side in SIDES)
+            if before and after:
+                yield (name, concurrency), Block(np.array(before), np.array(after))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: how long it took, and what was wrong with it, empty where nothing was."""
+
+    ms: float
+    problem: str = ""
+
+
+class Client:
+    """One connection to a server on 127.0.0.1, kept alive where the server allows it."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def send(self, request: RequestConfig) -> Answer:
+        """Send *request* with fresh values and wait for the whole answer."""
+        fresh = str(uuid.uuid4())
+        path = request.path.replace("{uuid}", fresh)
+        body = None if request.body is None else json.dumps(_fill(request.body, fresh)).encode()
+        kept_alive = self._connection.sock is not None
+        answer = self._exchange(request, path, body)
+        # A server may close an idle connection at any moment; that is no error of its.
+        if answer.problem in _CLOSED and kept_alive:
+            answer = self._exchange(request, path, body)
+        return answer
+
+    def _exchange(self, request: RequestConfig, path: str, body: bytes | None) -> Answer:
+        begun = time.perf_counter()
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+                begun = time.perf_counter()
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            self._connection.request(request.method, path, body, headers)
+            response = self._connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            return Answer(_ms_since(begun), type(error).__name__)
+        good = response.status == request.expect_status
+        return Answer(_ms_since(begun), "" if good else f"status {response.status}")
+
+
+_CLOSED = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
+
+
+def send_one_by_one(
+    requests: Sequence[RequestConfig],
+    ports: Mapping[Side, int],
+    tally: Tally,
+    *,
+    rounds: int,
+    random: Random,
+    deadline: float,
+) -> None:
+    """Send every request *rounds* times to both sides in turn, in random order, one at a time.
+
+    Ends early at *deadline* (monotonic seconds) and after an error that only the after side has.
+    """
+    with ExitStack() as stack:
+        clients = {side: stack.enter_context(closing(Client(ports[side]))) for side in SIDES}
+        for _ in range(rounds):
+            for request in random.sample(list(requests), len(requests)):
+                for side in random.sample(SIDES, 2):
+                    tally.add(side, request.name, 1, clients[side].send(request))
+                if time.monotonic() > deadline or has_new_error(tally):
+                    return
+
+
+def send_at_once(
+    requests: Sequence[RequestConfig],
+    ports: Mapping[Side, int],
+    tally: Tally,
+    *,
+    concurrency: int,
+    rounds: int,
+    random: Random,
+    deadline: float,
+) -> None:
+    """Send every request *rounds* times to both sides, mixed, *concurrency* at a time.
+
+    The sides take turns in short batches, so that they never compete for the processor and
+    a disturbance from outside meets both. Ends early as :func:`send_one_by_one` does.
+    """
+    with ThreadPoolExecutor(concurrency) as pool, ExitStack() as stack:
+        clients = {
+            side: [stack.enter_context(closing(Client(ports[side]))) for _ in range(concurrency)]
+            for side in SIDES
+        }
+        for _ in range(max(1, round(rounds / _BATCH_ROUNDS))):
+            batch = list(requests) * _BATCH_ROUNDS
+            random.shuffle(batch)
+            for side in random.sample(SIDES, 2):
+                for name, answer in _send_batch(pool, clients[side], batch, deadline):
+                    tally.add(side, name, concurrency, answer)
+            if time.monotonic() > deadline or has_new_error(tally):
+                return
+
+
+def has_new_error(tally: Tally) -> bool:
+    """True where the after side has more errors than the before side."""
+    return tally.error_count("after") > tally.error_count("before")
+
+
+def _send_batch(
+    pool: ThreadPoolExecutor, clients: Sequence[Client], batch: Sequence[RequestConfig], deadline: float
+) -> list[tuple[str, Answer]]:
+    queue: SimpleQueue[RequestConfig] = SimpleQueue()
+    for request in batch:
+        queue.put(request)
+    answered = pool.map(lambda client: _drain(client, queue, deadline), clients)
+    return [pair for pairs in answered for pair in pairs]
+
+
+def _drain(
+    client: Client, queue: SimpleQueue[RequestConfig], deadline: float
+) -> list[tuple[str, Answer]]:
+    answers: list[tuple[str, Answer]] = []
+    with suppress(Empty):
+        while time.monotonic() < deadline:
+            request = queue.get_nowait()
+            answers.append((request.name, client.send(request)))
+            # One wave of timeouts is enough to know that a server hangs.
+            if answers[-1][1].problem:
+                break
+    return answers
+
+
+def _fill(value: Any, fresh: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{uuid}", fresh)
+    if isinstance(value, dict):
+        return {key: _fill(item, fresh) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, fresh) for item in value]
+    return value
+
+
+def _ms_since(begun: float) -> float:
+    return (time.perf_counter() - begun) * 1000

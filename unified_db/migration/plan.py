@@ -1,0 +1,197 @@
+"""Reads the sources and tells what a run would do: tables, collisions, edits, space, open handles.
+
+Reads only: no source, no file of the application and no sidecar is changed or created.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from unified_db import files, sqlite
+from unified_db.errors import ConfigError, SourceError
+from unified_db.migration import copy, processes, switch
+from unified_db.migration.collisions import find_collisions, require_no_collisions
+from unified_db.migration.config import MigrationConfig, SourceConfig
+from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
+from unified_db.migration.report import schema_markdown
+from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+# What copying, merging and comparing took per byte where it was measured (2 cores), with a margin;
+# suites and benchmark take what the configuration allows them.
+_SECONDS_PER_BYTE = 12e-9
+_RUNTIME_PROBE = "import unified_db.runtime.saver"
+
+
+def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
+    """Look at everything that a run needs, and refuse what cannot be done right.
+
+    Writes `unified-schema.md` and `switch.patch` into the run's folder.
+
+    Raises:
+        SourceError: A source is no usable database, two of them collide, the target is there
+            already, or there is not enough space.
+        EditError: A configured edit does not fit its file.
+        ConfigError: The application's interpreter cannot import the runtime.
+    """
+    _require_no_target(config)
+    sources = tuple(_read_source(config, s) for s in config.source)
+    collisions = find_collisions([(s.label, s.objects) for s in sources])
+    require_no_collisions(collisions)
+    space = tuple(_space_needs(config, sources, run))
+    _require_space(space)
+    _require_runtime(config)
+    plan = MigrationPlan(
+        run=run.name,
+        created_at=datetime.now(UTC),
+        target=config.target_path,
+        sources=sources,
+        collisions=collisions,
+        edits=switch.preview_edits(config),
+        space=space,
+        estimated_s=_estimate(config, sources),
+        versions=_versions(),
+        warnings=tuple(_warnings(config, sources)),
+    )
+    files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
+    switch.write_patch(config, run)
+    return plan
+
+
+def _require_no_target(config: MigrationConfig) -> None:
+    if config.target_path.exists():
+        raise SourceError(
+            f"the target {config.target_path} is there already",
+            hint="Nothing was changed. Move it away, or name another path under [target].",
+        )
+
+
+def _read_source(config: MigrationConfig, source: SourceConfig) -> SourceFacts:
+    path = config.resolve(source.path)
+    header = sqlite.read_header(path)
+    wal = files.sidecar(path, "-wal")
+    size, wal_bytes = path.stat().st_size, wal.stat().st_size if wal.exists() else 0
+    users = tuple(processes.holders([path]))
+    label = config.label(path)
+    with sqlite.reading(path) as conn:
+        facts = SourceFacts(
+            label=label,
+            path=path,
+            kind=source.kind,
+            size_bytes=size,
+            wal_bytes=wal_bytes,
+            page_size=header.page_size,
+            encoding=sqlite.pragma(conn, "encoding"),
+            journal_mode=header.journal_mode,
+            user_version=int(sqlite.pragma(conn, "user_version")),
+            application_id=int(sqlite.pragma(conn, "application_id")),
+            tables=_read_tables(conn, label),
+            objects=copy.read_objects(conn),
+            handles=users,
+        )
+    rows = sum(t.rows for t in facts.tables)
+    log.info("plan: %s, %d tables, %s rows", label, len(facts.tables), f"{rows:,}")
+    return facts
+
+
+def _read_tables(conn: sqlite3.Connection, label: str) -> tuple[TableFacts, ...]:
+    counters = sqlite.sequences(conn)
+    return tuple(
+        TableFacts(name=n, source=label, rows=sqlite.count_rows(conn, n), sequence=counters.get(n))
+        for n in sqlite.tables(conn)
+    )
+
+
+def _space_needs(
+    config: MigrationConfig, sources: tuple[SourceFacts, ...], run: RunFolder
+) -> Iterator[SpaceNeed]:
+    total = sum(s.size_bytes + s.wal_bytes for s in sources)
+    # In the run's folder: backups, the unified file, a staged copy of each, the archive.
+    # Beside the target: the unified file, which is made ready before the application is stopped.
+    needs: dict[int, tuple[Path, int]] = {}
+    for folder, factor in ((run.path, 6), (config.target_path.parent, 1)):
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        device = existing.stat().st_dev
+        known = needs.get(device, (existing, 0))
+        needs[device] = (known[0], known[1] + int(total * factor * 1.05) + (8 << 20))
+    for folder, needed in needs.values():
+        yield SpaceNeed(folder=folder, needed_bytes=needed, free_bytes=files.free_bytes(folder))
+
+
+def _require_space(space: tuple[SpaceNeed, ...]) -> None:
+    for need in space:
+        if need.free_bytes < need.needed_bytes:
+            raise SourceError(
+                f"not enough space at {need.folder}: {need.needed_bytes:,} bytes are needed, "
+                f"{need.free_bytes:,} are free",
+                hint="Nothing was changed. Make room and run again.",
+            )
+
+
+def _require_runtime(config: MigrationConfig) -> None:
+    command = [str(config.python), "-c", _RUNTIME_PROBE]
+    try:
+        probe = subprocess.run(
+            command,
+            cwd=config.cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=processes.application_environment(config),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(
+            f"the application's interpreter {config.python} cannot be run: {error}",
+            hint="Set [app] python in unify.toml to the interpreter that the application runs on.",
+        ) from error
+    if probe.returncode:
+        last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ConfigError(
+            f"the application's interpreter {config.python} cannot import unified_db: {last}",
+            hint=f"Install it there: {config.python} -m pip install '{switch.install_requirement()}'",
+        )
+
+
+def _estimate(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> float:
+    total = sum(s.size_bytes + s.wal_bytes for s in sources)
+    return 5 + total * _SECONDS_PER_BYTE + config.benchmark.budget_s + config.cutover.soak_s
+
+
+def _versions() -> dict[str, str]:
+    names = ("unify-db", "langgraph-checkpoint-sqlite", "langgraph-checkpoint", "sqlalchemy", "aiosqlite")
+    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iterator[str]:
+    for source in sources:
+        if source.journal_mode != "wal" and source.handles:
+            copy_s = max(0.1, source.size_bytes * _SECONDS_PER_BYTE / 3)
+            yield (
+                f"Writers of {source.label} wait about {copy_s:.1f} s while it is backed up: "
+                "it uses a rollback journal, where a reader holds writers off."
+            )
+        newest = max((p.stat().st_mtime for p in (source.path, *files.sidecars(source.path))), default=0)
+        if time.time() - newest > 30 * 86400:
+            yield f"{source.label} was last written more than 30 days ago. Is it still the one in use?"
+    if not config.app.stop:
+        yield "[app] stop is empty: you stop the application yourself before the cut-over."
+    if not config.suite:
+        yield "No [[suite]] is configured, so the suites gate stays closed: nothing checked is not a pass."
+    if not config.benchmark.request:
+        yield "No [[benchmark.request]] is configured, so the benchmark gate stays closed."

@@ -1,0 +1,101 @@
+"""Takes a finished cut-over back, days later too: rows written since go into the old files.
+
+Driven by the journal; needs neither Prefect nor the configuration file as it is now.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from unified_db import sqlite
+from unified_db.errors import RollbackError, UnifyError, UsageError
+from unified_db.migration import application, undo
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.journal import Journal, read_state, standing_acts
+from unified_db.migration.records import Finding, RollbackRecord
+from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
+    """Put the old files and the configuration back, with all rows written since the switch.
+
+    Raises:
+        UsageError: The run never switched anything.
+        RollbackError: The unified file's schema changed since the switch; nothing was changed.
+        UnifyError: The application does not stop; what was done so far is in the journal, and
+            calling again goes on.
+    """
+    standing = standing_acts(run)
+    if not standing:
+        return _nothing_to_do(run)
+    restored = tuple(Path(a.before["path"]) for a in standing if a.name == "move")
+    if restored and config.target_path.exists():
+        _require_no_drift(config, run)
+    journal = Journal(run)
+    with undo.hold_cutover_lock(run):
+        if read_state(run).reason != "rolling back":
+            running = application.is_running(config)
+            journal.write("rollback", "begin", pid=os.getpid(), running=running, reason="rolling back")
+        try:
+            carried = undo.undo_acts(config, run, journal)
+        except UnifyError as error:
+            journal.write("rollback", "failed", reason=error.message)
+            raise
+        (run.evidence / "cutover.json").unlink(missing_ok=True)
+        (run.evidence / "archive.json").unlink(missing_ok=True)
+        journal.write("rollback", "done")
+    kept = run.path / undo.KEPT_NAME
+    return RollbackRecord(
+        run=run.name,
+        rolled_back_at=datetime.now(UTC),
+        restored=restored,
+        carried=tuple((c.table, c.inserted, c.updated, c.deleted) for c in carried),
+        kept_aside=kept if kept.exists() else None,
+        findings=tuple(_check(config, path) for path in restored),
+    )
+
+
+def _nothing_to_do(run: RunFolder) -> RollbackRecord:
+    state = read_state(run).state
+    if state != "rolled_back":
+        raise UsageError(
+            f"run {run.name} switched nothing, so there is nothing to take back",
+            hint="The application uses its old files. `unify-db status` shows where its runs stand.",
+        )
+    log.info("rollback: run %s is rolled back already; nothing to do", run.name)
+    known = run.load("rollback", RollbackRecord)
+    return known or RollbackRecord(
+        run=run.name,
+        rolled_back_at=datetime.now(UTC),
+        restored=(),
+        carried=(),
+        kept_aside=None,
+        findings=(),
+    )
+
+
+def _require_no_drift(config: MigrationConfig, run: RunFolder) -> None:
+    undo.unpack_archived(run)
+    drift = undo.find_drift(config, run)
+    if drift:
+        raise RollbackError(
+            "the unified file's schema changed since the switch: " + "; ".join(drift[:5]),
+            hint="Nothing was changed. Take these changes back first, with `alembic downgrade` or by hand.",
+        )
+
+
+def _check(config: MigrationConfig, path: Path) -> Finding:
+    with sqlite.reading(path) as conn:
+        problems = sqlite.integrity_problems(conn)
+    return Finding(
+        check="integrity_check of the restored file",
+        where=config.label(path),
+        required="ok",
+        measured=problems[0] if problems else "ok",
+        passed=not problems,
+    )
