@@ -10,17 +10,16 @@ import contextlib
 import logging
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
 from unified_db import files
-from unified_db.errors import GateClosedError, RunLockedError, UnifyError
-from unified_db.migration import gates, phases
-from unified_db.migration.config import MigrationConfig, parse_config
-from unified_db.migration.journal import Journal, read_entries
+from unified_db.errors import GateClosedError, RunLockedError, UnifyError, UsageError
+from unified_db.migration import gates, phases, undo
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.journal import Journal, read_entries, read_state
 from unified_db.migration.records import (
     Approval,
     ArchiveRecord,
@@ -109,7 +108,8 @@ def migrate(by: Phases, config: MigrationConfig, run: RunFolder, *, dry_run: boo
         UnifyError: As the phases raise them.
     """
     with _whole_run(by, config, run), _journaled(run):
-        cutover = run.load("cutover", CutoverRecord)
+        undo.recover(config)
+        cutover = phases.switched(run)
         if cutover is None:
             verdicts = _rehearse(by, config, run)
             if dry_run:
@@ -133,6 +133,34 @@ def _rehearse(by: Phases, config: MigrationConfig, run: RunFolder) -> tuple[Verd
     benchmark = by.benchmark(config, run, stages, backups=backups, unified=unified)
     phases.unstage(run)
     return validation, suites, benchmark
+
+
+def look(by: Phases, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
+    """The plan of *run* and nothing more.
+
+    Raises:
+        UnifyError: As the plan raises it.
+    """
+    with _whole_run(by, config, run), _journaled(run):
+        plan = by.plan(config, run)
+        Journal(run).write("run", "done", reason="it was asked for a plan alone")
+        return plan
+
+
+def resume(by: Phases, config: MigrationConfig, run: RunFolder) -> Outcome:
+    """Go on with *run* where it stopped, doing no more than it was asked for when it began.
+
+    Raises:
+        UsageError: It was rolled back, so there is nothing to go on with.
+        UnifyError: As :func:`migrate`.
+    """
+    state = read_state(run)
+    if state.state == "rolled_back":
+        raise UsageError(
+            f"run {run.name} was rolled back",
+            hint="The application uses its old files. `unify-db run` starts over.",
+        )
+    return migrate(by, config, run, dry_run=state.dry_run)
 
 
 def roll_back(by: Phases, config: MigrationConfig, run: RunFolder) -> RollbackRecord:
@@ -177,14 +205,6 @@ def prepared(run: RunFolder) -> Iterator[RunFolder]:
         _prepared.reset(token)
 
 
-def config_of(run: RunFolder, current: MigrationConfig) -> MigrationConfig:
-    """The configuration that *run* was begun with, which `unify.toml` may no longer say."""
-    if not run.config.exists():
-        return current
-    values = tomllib.loads(run.config.read_text(encoding="utf-8-sig"))
-    return parse_config(values, file=current.file)
-
-
 @contextlib.contextmanager
 def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[None]:
     """Lock, log, and at the end the report, whichever way it ends."""
@@ -196,8 +216,8 @@ def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[
             _summarise(by, run)
             raise
         except Exception as error:
-            if phases.phase_of(error) is not None:
-                log.exception("a bug of unify-db stopped the run")
+            # The traceback belongs to the log; whether it is our bug or Prefect's, the caller judges.
+            log.info("%s stopped the run", type(error).__name__, exc_info=True)
             _summarise(by, run)
             raise
         _summarise(by, run)

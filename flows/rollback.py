@@ -11,7 +11,7 @@ from flows import order
 from flows.unify import TASKS
 from unified_db.migration.config import load_config
 from unified_db.migration.records import RollbackRecord
-from unified_db.migration.runs import open_run
+from unified_db.migration.runs import config_of, open_run
 
 
 def name_run() -> str:
@@ -38,4 +38,4 @@ def roll_back(config: Path, run: str) -> RollbackRecord:
     """
     current = load_config(config)
     folder = open_run(current.state_folder, run)
-    return order.roll_back(TASKS, order.config_of(folder, current), folder)
+    return order.roll_back(TASKS, config_of(folder, current), folder)

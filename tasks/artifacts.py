@@ -10,13 +10,12 @@ import contextvars
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
 from unified_db.migration import report
-from unified_db.migration.records import Finding, MigrationPlan, Verdict
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger("unified_db.artifacts")
@@ -24,13 +23,6 @@ log = logging.getLogger("unified_db.artifacts")
 TIMEOUT_S = 5.0
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
 _MAX_CHARS = 300_000
-_MAX_ROWS = 1_000
-
-_VERDICT_OF_PHASE = {
-    "validate": "verdict-validation",
-    "suites": "verdict-suites",
-    "benchmark": "verdict-benchmark",
-}
 
 
 def publish(phase: str, run: RunFolder) -> None:
@@ -54,38 +46,10 @@ def _publish_page(key: str, markdown: str, title: str) -> None:
 
 
 def _publish_table(phase: str, run: RunFolder) -> None:
-    rows = _rows(phase, run)
+    rows = report.phase_table(phase, run)
     if rows:
         key = artifact_key(f"unify-{phase}-table")
         _bounded(lambda: create_table_artifact(table=rows, key=key, description=_title(phase, run)))
-
-
-def _rows(phase: str, run: RunFolder) -> list[dict[str, str]]:
-    if phase == "plan":
-        plan = run.load("plan", MigrationPlan)
-        return _table_rows(plan) if plan else []
-    verdict = run.load(_VERDICT_OF_PHASE[phase], Verdict) if phase in _VERDICT_OF_PHASE else None
-    return _finding_rows(verdict.findings) if verdict else []
-
-
-def _table_rows(plan: MigrationPlan) -> list[dict[str, str]]:
-    tables = [table for source in plan.sources for table in source.tables]
-    return [{"table": t.name, "from": t.source, "rows": f"{t.rows:,}"} for t in tables[:_MAX_ROWS]]
-
-
-def _finding_rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    # What closed the gate comes first, so that a cut table never hides it.
-    ordered = sorted(findings, key=lambda f: f.passed)
-    return [
-        {
-            "": "ok" if f.passed else "CLOSED",
-            "check": f.check,
-            "where": f.where,
-            "required": f.required,
-            "measured": f.measured,
-        }
-        for f in ordered[:_MAX_ROWS]
-    ]
 
 
 def _title(phase: str, run: RunFolder) -> str:

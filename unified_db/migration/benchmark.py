@@ -1,31 +1,24 @@
 """The application's own response times decide: the old files against the unified file.
 
-Both staged servers are up at once and asked in turn, block after block with fresh processes,
-until every request is decided or the time is up. Whether something is slower is said by
-`statistics`, what is sent and timed by `load` and `operations`.
+Blocks are measured until every request is decided or the time is up, and judged here.
+How they are measured is the business of `measuring`, what a difference means that of `statistics`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 import time
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from random import Random
 from statistics import median
 
 import numpy as np
 
 from unified_db.errors import ServerError
-from unified_db.migration import load, operations, processes, stage, statistics
-from unified_db.migration.config import MigrationConfig
-from unified_db.migration.load import SIDES, Side, Tally
+from unified_db.migration import stage, statistics
+from unified_db.migration.config import BenchmarkConfig, MigrationConfig
+from unified_db.migration.load import Side
+from unified_db.migration.measuring import Bench, Measured, Series
 from unified_db.migration.records import (
     Backups,
     BenchmarkEvidence,
@@ -44,66 +37,50 @@ log = logging.getLogger(__name__)
 LOOKS = (3, 5, 8, 12)
 """After how many blocks the evidence is judged."""
 
-CONCURRENCIES = (1, 8)
-
 _LEVEL = statistics.level_per_look(0.05, len(LOOKS))
 _MAX_TAIL_RATIO = 1.5
 _MAX_MEMORY_RATIO = 1.10
 _MEMORY_TOLERANCE_BYTES = 20 * 1024 * 1024
 _MAX_SIZE_RATIO = 1.10
 _SIZE_TOLERANCE_BYTES = 64 * 1024
-_WARM_UP_ROUNDS = 3
-_ROUND_LIMITS = (8, 60)
-_PHASE_S = 0.7
-_OPERATION_ROUNDS = 15
 _SAMPLE = 400
-_STOP_TIMEOUT_S = 10.0
-_LOG_ERROR = re.compile(rb"\b(?:ERROR|CRITICAL|FATAL)\b|Traceback \(most recent call last\)")
 _MIB = 1024 * 1024
-
-Series = tuple[str, int]
-"""A request's or an operation's name and its concurrency."""
-
-
-@dataclass
-class _Measured:
-    """All that the blocks have shown so far."""
-
-    latencies: dict[Series, list[Block]] = field(default_factory=lambda: defaultdict(list))
-    operations: dict[Series, list[Block]] = field(default_factory=lambda: defaultdict(list))
-    errors: Counter[tuple[Side, str, str]] = field(default_factory=Counter)
-    rss_bytes: dict[Side, list[int]] = field(default_factory=lambda: {"before": [], "after": []})
-    log_errors: Counter[Side] = field(default_factory=Counter)
-    handles: set[str] = field(default_factory=set)
-    blocks: int = 0
-    restart_ms: float = 0.0
-
-    def errors_of(self, side: Side) -> int:
-        return sum(n for (s, _, _), n in self.errors.items() if s == side)
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """What was decided of one request or operation, and on what grounds."""
+    """What was decided of one request or operation, after how many blocks, and on what grounds."""
 
     decision: Decision
     comparison: Comparison
+    blocks: int
 
 
 @dataclass
 class _Judgements:
-    """What is decided so far; a decision that was made at one look is not opened again at a later one."""
+    """What is decided so far; what was decided at one look is not opened again at a later one."""
 
     latencies: dict[Series, _Judged] = field(default_factory=dict)
     operations: dict[Series, _Judged] = field(default_factory=dict)
 
-    def all(self) -> list[_Judged]:
-        return [*self.latencies.values(), *self.operations.values()]
+    def look(self, measured: Measured, rule: BenchmarkConfig, *, seed: int, last: bool) -> None:
+        """Judge what is not decided yet on all blocks so far."""
+        for judged, series in (
+            (self.latencies, measured.latencies),
+            (self.operations, measured.operations),
+        ):
+            for name, blocks in series.items():
+                if name not in judged or judged[name].decision is Decision.UNDECIDED:
+                    judged[name] = _judge(blocks, rule, seed=seed, last=last)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [j.decision for j in (*self.latencies.values(), *self.operations.values())]
 
     @property
     def final(self) -> bool:
-        decisions = [j.decision for j in self.all()]
-        return Decision.CLOSED in decisions or Decision.UNDECIDED not in decisions
+        """True where more blocks would change nothing."""
+        return Decision.CLOSED in self.decisions or Decision.UNDECIDED not in self.decisions
 
 
 def run_benchmark(
@@ -111,155 +88,245 @@ def run_benchmark(
 ) -> tuple[BenchmarkEvidence, Verdict]:
     """Measure both staged servers and LangGraph's operations on both files, and judge.
 
-    Takes `benchmark.budget_s` at most, plus one block. The staged databases are made fresh before.
+    Takes about `benchmark.budget_s` at most. The staged databases are made fresh before and are
+    changed by it.
 
     Returns:
         What was measured, and the verdict: closed where a median got slower by more than
-        `max_ratio`, where that could not be decided in time, and where there are new errors, much more
-        memory or a larger file.
+        `max_ratio`, where that could not be decided in time, where nothing was asked, and where
+        there are new errors, more memory, a larger file or a touched real file.
 
     Raises:
-        ServerError: A staged server does not start.
+        ServerError: The staged server does not start on the old files.
     """
     begun = time.monotonic()
-    bench = _Bench(config, stages, run, deadline=begun + config.benchmark.budget_s)
+    bench = Bench(config, stages, run, deadline=begun + config.benchmark.budget_s)
     stage.reset_databases(stages)
     real_files = stage.look_at_real_files(config)
-    bench.copy_checkpoints(backups, unified)
-    judgements = bench.measure()
-    evidence = _collect(bench.measured, judgements, backups, unified)
+    judgements = _Judgements()
+    stopped = _measure(bench, judgements, config, backups=backups, unified=unified)
+    measured = bench.measured
+    evidence = _collect(measured, judgements, backups, unified, seed=bench.seed)
     findings = [
-        *_judge_coverage(config, bench.measured, judgements),
-        *_judge_times(config, judgements, bench.measured.blocks),
-        *_judge_errors(bench.measured),
-        *_judge_footprint(config, evidence),
-        *stage.find_strays(config, real_files, bench.measured.handles, root=stages.after),
+        *stopped,
+        *_judge_errors(measured),
+        *(() if stopped else _judge_coverage(config, judgements)),
+        *_judge_times(config.benchmark, judgements),
+        *_judge_footprint(evidence, has_server=bool(measured.rss_bytes["after"])),
+        *stage.find_strays(config, real_files, measured.handles, root=stages.after),
     ]
-    verdict = Verdict(
-        gate=GateName.BENCHMARK, findings=tuple(findings), seconds=round(time.monotonic() - begun, 3)
-    )
+    seconds = round(time.monotonic() - begun, 3)
+    verdict = Verdict(gate=GateName.BENCHMARK, findings=tuple(findings), seconds=seconds)
     log.info(verdict.sentence())
     return evidence, verdict
 
 
-class _Bench:
-    """Runs blocks until everything is decided, an error decides, or the time is up."""
+def _measure(
+    bench: Bench,
+    judgements: _Judgements,
+    config: MigrationConfig,
+    *,
+    backups: Backups,
+    unified: UnifiedFile,
+) -> Sequence[Finding]:
+    """Measure and look until all is decided; a finding where something stands in the way of measuring."""
+    if not bench.prepare(backups, unified):
+        return (_wrong_before(bench.measured),)
+    for look in LOOKS:
+        try:
+            on_time = bench.run_blocks(until=look)
+        except ServerError as error:
+            # The old side has started already, so this one is what the unified file does.
+            return (_does_not_start(error),)
+        last = look == LOOKS[-1] or not on_time
+        judgements.look(bench.measured, config.benchmark, seed=bench.seed, last=last)
+        if last or judgements.final or bench.measured.has_new_errors:
+            break
+    return ()
 
-    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder, *, deadline: float) -> None:
-        self.config = config
-        self.stages = stages
-        self.measured = _Measured()
-        self._run = run
-        self._deadline = deadline
-        self._seed = zlib.crc32(run.name.encode())
-        self._random = Random(self._seed)  # noqa: S311 -- an order of requests
-        self._rounds = _ROUND_LIMITS[0]
-        self._files: tuple[Path, Path] | None = None
 
-    @property
-    def _asks_server(self) -> bool:
-        return bool(self.config.app.start and self.config.benchmark.request)
+def _judge(blocks: Sequence[Block], rule: BenchmarkConfig, *, seed: int, last: bool) -> _Judged:
+    comparison = statistics.compare(blocks, level=_LEVEL, seed=seed)
+    decision = statistics.decide(
+        comparison, max_ratio=rule.max_ratio, min_diff_ms=rule.min_diff_ms, last_look=last
+    )
+    return _Judged(decision, comparison, len(blocks))
 
-    def copy_checkpoints(self, backups: Backups, unified: UnifiedFile) -> None:
-        """Copy the old checkpoint file and the unified file for the operations, where there is one."""
-        old = next((b for b in backups.items if b.kind == "checkpoints"), None)
-        if old is None:
-            return
-        folder = self._run.stage / "operations"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._files = (folder / "old.sqlite", folder / "unified.sqlite")
-        for origin, copy in zip((old.path, unified.path), self._files, strict=True):
-            for leftover in (copy, *stage.files.sidecars(copy)):
-                leftover.unlink(missing_ok=True)
-            shutil.copyfile(origin, copy)
 
-    def measure(self) -> _Judgements:
-        """Block after block; what is decided in the end."""
-        judgements = _Judgements()
-        if self._asks_server and not self._prepare():
-            return judgements
-        for look in LOOKS:
-            on_time = self._run_blocks(until=look)
-            last = look == LOOKS[-1] or not on_time
-            self._look(judgements, last=last)
-            if last or judgements.final or self._has_new_errors():
-                break
-        return judgements
+def _does_not_start(error: ServerError) -> Finding:
+    return Finding(
+        check="application starts in every block",
+        where="staged servers",
+        required="ready",
+        measured=error.message.splitlines()[0],
+        passed=False,
+    )
 
-    def _prepare(self) -> bool:
-        """Measure a plain restart and how long a round takes; false where the old side gives no good answers."""
-        log.info("benchmark: starting the staged server on the old files")
-        with self._start("before", 0) as server:
-            ready_ms = self._wait(server)
-            round_s = self._try_round(server.port)
-            begun = time.monotonic()
-            server.process.stop(timeout_s=_STOP_TIMEOUT_S)
-            with self._start("before", 0) as again:
-                self._wait(again)
-                self.measured.restart_ms = (time.monotonic() - begun) * 1000
-        low, high = _ROUND_LIMITS
-        self._rounds = max(low, min(high, round(_PHASE_S / max(round_s, 1e-3))))
-        log.info(
-            "benchmark: the server is ready after %.1f s; %d requests each per block", ready_ms / 1000, self._rounds
+
+def _judge_coverage(config: MigrationConfig, judgements: _Judgements) -> Iterator[Finding]:
+    """What closes because it was not measured; nothing where everything was."""
+    wanted = [request.name for request in config.benchmark.request]
+    answered = {name for name, _ in judgements.latencies}
+    if config.app.start and not wanted:
+        yield _not_measured("requests", "at least one [[benchmark.request]]", "none is configured")
+    elif wanted and not config.app.start:
+        yield _not_measured("requests", "app.start, to have a server that answers", "not configured")
+    else:
+        for name in wanted:
+            if name not in answered:
+                yield _not_measured(name, "good answers on both sides", "none")
+    if not judgements.decisions and not config.app.start:
+        yield _not_measured("all", "a request or a checkpoint file to measure", "neither")
+
+
+def _not_measured(where: str, required: str, measured: str) -> Finding:
+    return Finding(
+        check="something to measure", where=where, required=required, measured=measured, passed=False
+    )
+
+
+def _judge_times(rule: BenchmarkConfig, judgements: _Judgements) -> Iterator[Finding]:
+    for (name, concurrency), judged in judgements.latencies.items():
+        yield _time_finding("response time", f"{name}, {concurrency} at a time", judged, rule)
+    for (name, _), judged in judgements.operations.items():
+        yield _time_finding("LangGraph operation time", name, judged, rule)
+    yield from _judge_tails(rule, judgements.latencies)
+
+
+def _time_finding(check: str, where: str, judged: _Judged, rule: BenchmarkConfig) -> Finding:
+    found = judged.comparison
+    measured = (
+        f"{found.ratio:.2f}x ({found.low:.2f} to {found.high:.2f}), "
+        f"{found.before_ms:.1f} ms -> {found.after_ms:.1f} ms"
+    )
+    if judged.decision is Decision.UNDECIDED:
+        measured += f", not decided after {judged.blocks} blocks: too noisy for the time given"
+    return Finding(
+        check=check,
+        where=where,
+        required=f"at most {rule.max_ratio:.2f}x or under {rule.min_diff_ms:g} ms slower",
+        measured=measured,
+        passed=judged.decision is Decision.OPEN,
+    )
+
+
+def _judge_tails(rule: BenchmarkConfig, latencies: Mapping[Series, _Judged]) -> Iterator[Finding]:
+    """One finding for the worst 95th percentile where none is too bad, else one for each that is."""
+    if not latencies:
+        return
+    worse = [
+        series
+        for series, judged in latencies.items()
+        if statistics.tail_got_worse(
+            judged.comparison, max_ratio=_MAX_TAIL_RATIO, min_diff_ms=rule.min_diff_ms
         )
-        return not self.measured.errors_of("before")
+    ]
+    worst = max(latencies, key=lambda series: latencies[series].comparison.p95_ratio)
+    for name, concurrency in worse or [worst]:
+        found = latencies[name, concurrency].comparison
+        yield Finding(
+            check="slowest responses (95th percentile)",
+            where=f"{name}, {concurrency} at a time",
+            required=f"at most {_MAX_TAIL_RATIO:.2f}x or under {rule.min_diff_ms:g} ms slower",
+            measured=f"{found.p95_ratio:.2f}x, {found.before_p95_ms:.1f} ms -> {found.after_p95_ms:.1f} ms",
+            passed=not worse,
+        )
 
-    def _try_round(self, port: int) -> float:
-        """Send each request a few times; seconds of the quickest round, errors are kept."""
-        tally, seconds = Tally(), []
-        client = load.Client(port)
-        for _ in range(_WARM_UP_ROUNDS):
-            begun = time.monotonic()
-            for request in self.config.benchmark.request:
-                tally.add("before", request.name, 1, client.send(request))
-            seconds.append(time.monotonic() - begun)
-        client.close()
-        self.measured.errors += tally.errors
-        return min(seconds)
 
-    def _run_blocks(self, *, until: int) -> bool:
-        """Run blocks until there are *until*; false where the time did not suffice."""
-        while self.measured.blocks < until:
-            begun = time.monotonic()
-            self._run_block()
-            seconds = time.monotonic() - begun
-            log.info("benchmark: block %d measured in %.1f s", self.measured.blocks, seconds)
-            if self._has_new_errors():
-                return True
-            if time.monotonic() + seconds > self._deadline:
-                return self.measured.blocks == until
-        return True
+def _judge_errors(measured: Measured) -> Iterator[Finding]:
+    before, after = measured.errors_of("before"), measured.errors_of("after")
+    named = sorted({f"{name}: {what}" for side, name, what in measured.errors if side == "after"})
+    yield Finding(
+        check="error rate",
+        where="all requests and LangGraph operations",
+        required=f"no more than the {before} on the old files",
+        measured=f"{after}" + (f" ({', '.join(named[:5])})" if named else ""),
+        passed=not measured.has_new_errors,
+    )
+    if measured.rss_bytes["after"]:
+        yield Finding(
+            check="errors in the application's log",
+            where="staged servers",
+            required=f"no more than the {measured.log_errors['before']} on the old files",
+            measured=str(measured.log_errors["after"]),
+            passed=measured.log_errors["after"] <= measured.log_errors["before"],
+        )
 
-    def _run_block(self) -> None:
-        self.measured.blocks += 1
-        if self._files is not None:
-            tally = Tally()
-            operations.measure_operations(
-                *self._files, tally, rounds=_OPERATION_ROUNDS, seed=self._seed + self.measured.blocks
-            )
-            self._keep(tally, self.measured.operations)
-        if self._asks_server:
-            tally = Tally()
-            self._ask_servers(tally)
-            self._keep(tally, self.measured.latencies)
 
-    def _ask_servers(self, tally: Tally) -> None:
-        requests, options = self.config.benchmark.request, {"random": self._random, "deadline": self._deadline}
-        with ExitStack() as stack:
-            servers = {s: stack.enter_context(self._start(s, self.measured.blocks)) for s in SIDES}
-            for server in servers.values():
-                self._wait(server)
-            ports: dict[Side, int] = {side: server.port for side, server in servers.items()}
-            warm_up = Tally()
-            load.send_one_by_one(requests, ports, warm_up, rounds=_WARM_UP_ROUNDS, **options)
-            tally.errors += warm_up.errors
-            for concurrency in CONCURRENCIES:
-                self._look_at_handles(servers)
-                if concurrency == 1:
-                    load.send_one_by_one(requests, ports, tally, rounds=self._rounds, **options)
-                else:
-                    load.send_at_once(
-                        requests, ports, tally, concurrency=concurrency, rounds=self._rounds, **options
-                    )
-            self._look_at_handles(servers)
-            self._look_at_servers(servers)
+def _wrong_before(measured: Measured) -> Finding:
+    named = sorted({f"{name}: {what}" for _, name, what in measured.errors})
+    return Finding(
+        check="requests are answered as expected on the old files",
+        where="benchmark.request",
+        required="the configured status",
+        measured=", ".join(named[:5]),
+        passed=False,
+    )
+
+
+def _judge_footprint(evidence: BenchmarkEvidence, *, has_server: bool) -> Iterator[Finding]:
+    if has_server:
+        before, after = evidence.before_rss_bytes, evidence.after_rss_bytes
+        allowed = round(before * _MAX_MEMORY_RATIO) + _MEMORY_TOLERANCE_BYTES
+        yield _bytes_finding("peak memory", "staged server", allowed=allowed, before=before, after=after)
+    sources, unified = evidence.sources_bytes, evidence.unified_bytes
+    allowed = max(round(sources * _MAX_SIZE_RATIO), sources + _SIZE_TOLERANCE_BYTES)
+    yield _bytes_finding("file size", "unified file", allowed=allowed, before=sources, after=unified)
+
+
+def _bytes_finding(check: str, where: str, *, allowed: int, before: int, after: int) -> Finding:
+    return Finding(
+        check=check,
+        where=where,
+        required=f"at most {allowed / _MIB:.2f} MiB (old: {before / _MIB:.2f} MiB)",
+        measured=f"{after / _MIB:.2f} MiB",
+        passed=after <= allowed,
+    )
+
+
+def _collect(
+    measured: Measured, judgements: _Judgements, backups: Backups, unified: UnifiedFile, *, seed: int
+) -> BenchmarkEvidence:
+    return BenchmarkEvidence(
+        latencies=_latencies(measured.latencies, judgements.latencies, seed=seed),
+        operations=_latencies(measured.operations, judgements.operations, seed=seed),
+        blocks=measured.blocks,
+        before_rss_bytes=_typical(measured, "before"),
+        after_rss_bytes=_typical(measured, "after"),
+        before_errors=measured.errors_of("before"),
+        after_errors=measured.errors_of("after"),
+        before_log_errors=measured.log_errors["before"],
+        after_log_errors=measured.log_errors["after"],
+        sources_bytes=sum(item.size_bytes for item in backups.items),
+        unified_bytes=unified.size_bytes,
+        restart_ms=round(measured.restart_ms, 1),
+    )
+
+
+def _typical(measured: Measured, side: Side) -> int:
+    """The median of the blocks' peaks: every block asks fresh processes the same."""
+    return round(median(measured.rss_bytes[side] or [0]))
+
+
+def _latencies(
+    blocks: Mapping[Series, Sequence[Block]], judged: Mapping[Series, _Judged], *, seed: int
+) -> tuple[Latency, ...]:
+    return tuple(_latency(s, blocks[s], found.comparison, seed=seed) for s, found in judged.items())
+
+
+def _latency(series: Series, blocks: Sequence[Block], found: Comparison, *, seed: int) -> Latency:
+    before, after = np.concatenate([b.before for b in blocks]), np.concatenate([b.after for b in blocks])
+    return Latency(
+        name=series[0],
+        concurrency=series[1],
+        before_ms=round(found.before_ms, 3),
+        after_ms=round(found.after_ms, 3),
+        before_p95_ms=round(found.before_p95_ms, 3),
+        after_p95_ms=round(found.after_p95_ms, 3),
+        ratio=round(found.ratio, 4),
+        low=round(found.low, 4),
+        high=round(found.high, 4),
+        requests=len(before) + len(after),
+        before_sample_ms=statistics.thin(before, keep=_SAMPLE, seed=seed),
+        after_sample_ms=statistics.thin(after, keep=_SAMPLE, seed=seed),
+    )

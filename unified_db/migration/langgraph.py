@@ -6,7 +6,7 @@ import sqlite3
 
 from unified_db import sqlite
 
-# LangGraph added this column in 2024 with ALTER TABLE and still does so at every start.
+# Releases since 3.1.2 have this column, and add it at every start to a file from before.
 TASK_PATH_UPGRADE = "ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''"
 _CHECKPOINT_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint"}
 _WRITE_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "value"}

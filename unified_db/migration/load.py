@@ -112,62 +112,59 @@ class Client:
 _CLOSED = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
 
 
-def send_one_by_one(
-    requests: Sequence[RequestConfig],
-    ports: Mapping[Side, int],
-    tally: Tally,
-    *,
-    rounds: int,
-    random: Random,
-    deadline: float,
-) -> None:
-    """Send every request *rounds* times to both sides in turn, in random order, one at a time.
+@dataclass(frozen=True)
+class Load:
+    """What is sent to two servers and where its answers are counted.
 
-    Ends early at *deadline* (monotonic seconds) and after an error that only the after side has.
+    Both methods end early at the deadline and after an error that only the after side has.
+
+    Attributes:
+        rounds: How often each request is sent to each side.
+        random: Decides the order.
+        deadline: Monotonic seconds.
     """
-    with ExitStack() as stack:
-        clients = {side: stack.enter_context(closing(Client(ports[side]))) for side in SIDES}
-        for _ in range(rounds):
-            for request in random.sample(list(requests), len(requests)):
-                for side in random.sample(SIDES, 2):
-                    tally.add(side, request.name, 1, clients[side].send(request))
-                if time.monotonic() > deadline or has_new_error(tally):
+
+    requests: Sequence[RequestConfig]
+    ports: Mapping[Side, int]
+    tally: Tally
+    rounds: int
+    random: Random
+    deadline: float
+
+    def send_one_by_one(self) -> None:
+        """Send every request to both sides in turn, in random order, one at a time."""
+        with ExitStack() as stack:
+            clients = {side: stack.enter_context(closing(Client(self.ports[side]))) for side in SIDES}
+            for _ in range(self.rounds):
+                for request in self.random.sample(list(self.requests), len(self.requests)):
+                    for side in self.random.sample(SIDES, 2):
+                        self.tally.add(side, request.name, 1, clients[side].send(request))
+                    if self._is_over():
+                        return
+
+    def send_at_once(self, concurrency: int) -> None:
+        """Send all requests mixed, *concurrency* at a time.
+
+        The sides take turns in short batches, so that they never compete for the processor and
+        a disturbance from outside meets both.
+        """
+        with ThreadPoolExecutor(concurrency) as pool, ExitStack() as stack:
+            clients = {
+                side: [stack.enter_context(closing(Client(self.ports[side]))) for _ in range(concurrency)]
+                for side in SIDES
+            }
+            for _ in range(max(1, round(self.rounds / _BATCH_ROUNDS))):
+                batch = list(self.requests) * _BATCH_ROUNDS
+                self.random.shuffle(batch)
+                for side in self.random.sample(SIDES, 2):
+                    for name, answer in _send_batch(pool, clients[side], batch, self.deadline):
+                        self.tally.add(side, name, concurrency, answer)
+                if self._is_over():
                     return
 
-
-def send_at_once(
-    requests: Sequence[RequestConfig],
-    ports: Mapping[Side, int],
-    tally: Tally,
-    *,
-    concurrency: int,
-    rounds: int,
-    random: Random,
-    deadline: float,
-) -> None:
-    """Send every request *rounds* times to both sides, mixed, *concurrency* at a time.
-
-    The sides take turns in short batches, so that they never compete for the processor and
-    a disturbance from outside meets both. Ends early as :func:`send_one_by_one` does.
-    """
-    with ThreadPoolExecutor(concurrency) as pool, ExitStack() as stack:
-        clients = {
-            side: [stack.enter_context(closing(Client(ports[side]))) for _ in range(concurrency)]
-            for side in SIDES
-        }
-        for _ in range(max(1, round(rounds / _BATCH_ROUNDS))):
-            batch = list(requests) * _BATCH_ROUNDS
-            random.shuffle(batch)
-            for side in random.sample(SIDES, 2):
-                for name, answer in _send_batch(pool, clients[side], batch, deadline):
-                    tally.add(side, name, concurrency, answer)
-            if time.monotonic() > deadline or has_new_error(tally):
-                return
-
-
-def has_new_error(tally: Tally) -> bool:
-    """True where the after side has more errors than the before side."""
-    return tally.error_count("after") > tally.error_count("before")
+    def _is_over(self) -> bool:
+        new_error = self.tally.error_count("after") > self.tally.error_count("before")
+        return new_error or time.monotonic() > self.deadline
 
 
 def _send_batch(
@@ -180,9 +177,7 @@ def _send_batch(
     return [pair for pairs in answered for pair in pairs]
 
 
-def _drain(
-    client: Client, queue: SimpleQueue[RequestConfig], deadline: float
-) -> list[tuple[str, Answer]]:
+def _drain(client: Client, queue: SimpleQueue[RequestConfig], deadline: float) -> list[tuple[str, Answer]]:
     answers: list[tuple[str, Answer]] = []
     with suppress(Empty):
         while time.monotonic() < deadline:

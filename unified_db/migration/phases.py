@@ -16,7 +16,7 @@ from pathlib import Path
 
 from unified_db import files
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Journal
+from unified_db.migration.journal import Journal, read_entries
 from unified_db.migration.records import (
     Approval,
     ArchiveRecord,
@@ -153,7 +153,14 @@ def cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> Cuto
     from unified_db.migration.cutover import run_cutover
 
     with _announced("cutover", run):
-        return remember(run, "cutover", CutoverRecord, lambda: run_cutover(config, run, approval))
+        # Not remembered: that it was made, and not taken back since, is for the journal to say.
+        return run_cutover(config, run, approval)
+
+
+def switched(run: RunFolder) -> CutoverRecord | None:
+    """The cut-over of *run*; None where it was not made, or was taken back."""
+    marks = [(e.event, e.status) for e in read_entries(run.journal) if e.event in {"cutover", "rollback"}]
+    return run.load("cutover", CutoverRecord) if marks[-1:] == [("cutover", "switched")] else None
 
 
 def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:

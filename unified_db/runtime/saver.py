@@ -37,6 +37,33 @@ _PUT_WRITES = (
     "task_path, idx, channel, type, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+# As langgraph-checkpoint-sqlite 3.1.2 creates them. Older releases have no `task_path`, and name
+# their columns when they write, so they work on these tables too.
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS checkpoints (
+                    thread_id TEXT NOT NULL,
+                    checkpoint_ns TEXT NOT NULL DEFAULT '',
+                    checkpoint_id TEXT NOT NULL,
+                    parent_checkpoint_id TEXT,
+                    type TEXT,
+                    checkpoint BLOB,
+                    metadata BLOB,
+                    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+                )""",
+    """CREATE TABLE IF NOT EXISTS writes (
+                    thread_id TEXT NOT NULL,
+                    checkpoint_ns TEXT NOT NULL DEFAULT '',
+                    checkpoint_id TEXT NOT NULL,
+                    task_id TEXT NOT NULL,
+                    task_path TEXT NOT NULL DEFAULT '',
+                    idx INTEGER NOT NULL,
+                    channel TEXT NOT NULL,
+                    type TEXT,
+                    value BLOB,
+                    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+                )""",
+)
+
 Statement = tuple[str, Sequence[Sequence[Any]]]
 
 
@@ -53,6 +80,16 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         """Open *conn_string* with a busy timeout of 30 s and close it after the block."""
         async with aiosqlite.connect(conn_string, timeout=BUSY_TIMEOUT_S) as conn:
             yield cls(conn)
+
+    async def setup(self) -> None:
+        """Make LangGraph's tables where they are missing, with `writes.task_path`, in one trip."""
+        async with self.lock:
+            if not self.is_setup:
+                # Connects where the caller only made the connection; else it does nothing.
+                if self.conn._connection is None:  # noqa: SLF001 - there is no public way to ask
+                    await self.conn
+                await _in_thread_of(self.conn, make_tables)
+                self.is_setup = True
 
     async def aput(
         self,
@@ -139,6 +176,12 @@ class UnifiedSqliteSaver(SqliteSaver):
         with closing(sqlite3.connect(conn_string, check_same_thread=False, timeout=BUSY_TIMEOUT_S)) as conn:
             yield cls(conn)
 
+    def setup(self) -> None:
+        """Make LangGraph's tables where they are missing, with `writes.task_path`."""
+        if not self.is_setup:
+            make_tables(self.conn)
+            self.is_setup = True
+
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
         """A cursor under the saver's lock; commits at the end, rolls back on an exception."""
@@ -153,6 +196,24 @@ class UnifiedSqliteSaver(SqliteSaver):
                     raise
                 if transaction:
                     self.conn.commit()
+
+
+def make_tables(conn: sqlite3.Connection) -> None:
+    """Set WAL mode, make LangGraph's tables where they are missing, add `task_path` to older ones.
+
+    Nothing is written where all is there already, so a database on a read-only disk can be read.
+    """
+    conn.execute("PRAGMA journal_mode=WAL").fetchone()
+    for sql in _TABLES:
+        conn.execute(sql)
+    columns = {row[1] for row in conn.execute("PRAGMA table_info(writes)")}
+    if "task_path" not in columns:
+        try:
+            conn.execute("ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''")
+        except sqlite3.OperationalError as error:
+            # Another process that starts at the same moment was faster.
+            if "duplicate column name" not in str(error):
+                raise
 
 
 def write_at_once(conn: sqlite3.Connection, statements: Sequence[Statement]) -> None:

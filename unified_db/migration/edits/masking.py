@@ -15,7 +15,7 @@ MASK = "***"
 _LONGEST_LINE = 4000
 
 _SECRET_NAME = re.compile(
-    r"secret|token|passw|pwd\b|_pw\b|api_?key|access_?key|private_?key|credential|auth_?key|signing_?key|\bdsn\b",
+    r"secret|token|passw|pwd\b|_pw\b|(?:api|access|private|auth|signing|account)[_-]?key|credential|\bdsn\b",
     re.IGNORECASE,
 )
 # scheme://user:password@host; greedy, since a password may hold any of / : @ unescaped.
@@ -23,7 +23,7 @@ _URL_PASSWORD = re.compile(r"(\b[a-zA-Z][\w+.-]{0,30}://[^\s:/@\"'<>]*):([^\s\"'
 # https://TOKEN@host has no colon to tell it by.
 _URL_TOKEN = re.compile(r"((?:git\+)?https?://)[^\s:/@\"'<>*]+@")
 _URL_QUERY = re.compile(
-    r"([?&][\w-]*(?:secret|token|passw|pwd|api_?key|sig)[\w-]*=)[^&\s\"'<>]+", re.IGNORECASE
+    r"([?&][\w-]*(?:secret|token|passw|pwd|api_?key|signature)[\w-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
 _PAIR = re.compile(
     r"""^(?P<head>[\s\-{,]*(?:export\s+|set\s+)?["']?(?P<name>[\w.$\- ]+?)["']?\s*[:=]\s*)(?P<value>\S.*?)?

@@ -6,7 +6,6 @@ is not about cannot change.
 
 from __future__ import annotations
 
-import ast
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping
@@ -61,7 +60,7 @@ class PythonSource:
     @cached_property
     def _offsets(self) -> list[int]:
         """For each byte of the text in UTF-8 the character that it belongs to."""
-        widths = (len(c.encode("utf-8", "surrogatepass")) for c in self.text)
+        widths = (len(c.encode()) for c in self.text)
         offsets = itertools.chain.from_iterable([i] * n for i, n in enumerate(widths))
         return [*offsets, len(self.text)]
 
@@ -132,9 +131,7 @@ def _syntax_error(text: str) -> SyntaxError | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in the application's own strings
         try:
-            # A string may not declare an encoding, which a file may.
-            compile(text.encode("utf-8", "surrogatepass"), "<edited>", "exec", ast.PyCF_ONLY_AST)
-            compile(ast.parse(text.encode("utf-8", "surrogatepass")), "<edited>", "exec", dont_inherit=True)
+            compile(text, "<edited>", "exec", dont_inherit=True)
         except SyntaxError as error:
             return error
     return None

@@ -132,7 +132,8 @@ def _write(source: PythonSource, node: cst.CSTNode, value: str, *, name: str) ->
         )
     literal = literals[0]
     try:
-        present = ast.literal_eval(source.code(literal))
+        # Its lines may end in comments, and only parentheses hold them together.
+        present = ast.literal_eval(f"({source.code(literal)}\n)")
     except (ValueError, SyntaxError):
         present = None
     if not isinstance(present, str):

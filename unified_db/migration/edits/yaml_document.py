@@ -107,7 +107,8 @@ def _describe(node: Any, changed: Any = None, value: str = "") -> Any:
 
 def _yaml_literals(value: str, style: str | None) -> Iterator[str]:
     """Ways to write *value*, the file's own first."""
-    double = json.dumps(value, ensure_ascii=False)
+    escaped = json.dumps(value, ensure_ascii=False)
+    double = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped)
     single = "'" + value.replace("'", "''") + "'"
     ways = {None: value, "'": single, '"': double}
     yield ways.pop(style, value)

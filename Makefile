@@ -1,0 +1,63 @@
+# `make` alone lists the targets. Everything runs from .venv, which is made from the committed lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-runtime check format lint types contracts serve lock clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# $(call install-lock,VENV,LOCK): exact versions with hashes. --no-deps, since a lock is complete.
+define install-lock
+$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("unify-db needs Python 3.11 or newer: make PYTHON=...")'
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r $(2)
+$(1)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+touch $(1)/.installed
+endef
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "Installing from requirements.lock into $(VENV) ..."
+	@$(call install-lock,$(VENV),requirements.lock)
+
+$(VENV)-%/.installed: tests/locks/%.lock pyproject.toml
+	@echo "Installing from $< into $(VENV)-$* ..."
+	@$(call install-lock,$(VENV)-$*,$<)
+
+install: $(VENV)/.installed  ## Make .venv from the lock
+
+demo: install  ## Move a fresh copy of the example from two files to one
+	@$(BIN)/unify-db demo
+
+test: install test-runtime  ## The whole test suite
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+test-runtime: $(VENV)-oldest/.installed $(VENV)-newest/.installed  ## The runtime on the oldest and the newest versions it supports
+	@$(VENV)-oldest/bin/python -m pytest tests/runtime
+	@$(VENV)-newest/bin/python -m pytest tests/runtime
+
+check: install format lint types contracts  ## Format, lint, types and import contracts
+
+format: install
+	@$(BIN)/ruff format --check .
+
+lint: install
+	@$(BIN)/ruff check .
+
+types: install
+	@$(BIN)/mypy
+
+contracts: install
+	@$(BIN)/lint-imports
+
+lock:  ## Resolve all locks anew (needs uv on the path)
+	$(UV_COMPILE) pyproject.toml --extra flow --group dev --group example --no-strip-extras -o requirements.lock
+	$(UV_COMPILE) tests/locks/oldest.in -o tests/locks/oldest.lock
+	$(UV_COMPILE) tests/locks/newest.in -o tests/locks/newest.lock
+
+clean:  ## Remove everything that the targets made
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

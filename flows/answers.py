@@ -1,0 +1,223 @@
+"""What a verb answers: one JSON object with documented keys, and the same for people.
+
+Read from records and journal alone, so that `status` tells what the run itself told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
+
+from unified_db.errors import ExitCode, UnifyError
+from unified_db.migration.journal import read_state
+from unified_db.migration.records import ArchiveRecord, CutoverRecord, GateName, RollbackRecord, Verdict
+from unified_db.migration.runs import RunFolder
+from unified_db.migration.standalone import MergeReport
+
+_MAX_FINDINGS = 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb has to say when it has ended.
+
+    Attributes:
+        message: One sentence.
+        hint: What to do next; empty where nothing is.
+        facts: The verb's own keys of the JSON object.
+        page: What people see on standard output; without it message and hint.
+    """
+
+    message: str
+    hint: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    page: RenderableType | None = None
+    exit_code: ExitCode = ExitCode.DONE
+    error: str | None = None
+
+
+def as_json(verb: str, run: str | None, answer: Answer) -> dict[str, Any]:
+    """The one object that `--json` prints."""
+    return {
+        "ok": answer.exit_code == ExitCode.DONE,
+        "verb": verb,
+        "run": run,
+        "exit_code": int(answer.exit_code),
+        "error": answer.error,
+        "message": answer.message or None,
+        "hint": answer.hint or None,
+        **answer.facts,
+    }
+
+
+def answer_failure(error: UnifyError, run: RunFolder | None) -> Answer:
+    """An error of ours as an answer, with what its run left."""
+    return Answer(
+        message=error.message,
+        hint=error.hint,
+        facts=run_facts(run) if run is not None else {},
+        exit_code=error.exit_code,
+        error=type(error).__name__,
+    )
+
+
+def answer_run(run: RunFolder) -> Answer:
+    """Where *run* stands, for `run`, `dry-run`, `resume`, `rollback` and `status`."""
+    from unified_db.migration import account
+
+    headline = account.headline(account.load_account(run))
+    facts = run_facts(run)
+    page = _run_page(run, headline, facts)
+    return Answer(message=headline, hint=facts["next"], facts=facts, page=page)
+
+
+def run_facts(run: RunFolder) -> dict[str, Any]:
+    """The documented keys of a run."""
+    state = read_state(run)
+    switched = run.load("cutover", CutoverRecord)
+    archived = run.load("archive", ArchiveRecord)
+    return {
+        "state": state.state,
+        "verdicts": [verdict_facts(v) for v in load_verdicts(run)],
+        "write_pause_ms": switched.write_pause_ms if switched else None,
+        "downtime_ms": switched.downtime_ms if switched else None,
+        "report": str(run.report) if run.report.exists() else None,
+        "archive": str(archived.folder) if archived else None,
+        "next": state.next,
+        "phases": list(state.phases),
+        "dry_run": state.dry_run,
+        "reason": state.reason or None,
+        "folder": str(run.path),
+    }
+
+
+def load_verdicts(run: RunFolder) -> list[Verdict]:
+    """The verdicts that *run* has, in the order of the gates."""
+    found = (run.load(f"verdict-{gate.value}", Verdict) for gate in GateName)
+    return [v for v in found if v is not None]
+
+
+def verdict_facts(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as `--json` shows it."""
+    return {
+        "gate": verdict.gate.value,
+        "passed": verdict.passed,
+        "findings": [f.model_dump() for f in verdict.findings],
+    }
+
+
+def answer_merge(report: MergeReport) -> Answer:
+    """What `merge` or `validate` found."""
+    passed = all(v.passed for v in report.verdicts)
+    sentence = "; ".join(v.sentence() for v in report.verdicts)
+    built = "merged and proven equal" if report.changed else "compared"
+    message = f"{report.target}: {len(report.tables)} tables {built}" if passed else sentence
+    facts = {
+        "target": str(report.target),
+        "tables": [{"name": t.name, "source": t.source, "rows": t.rows} for t in report.tables],
+        "bytes": report.size_bytes,
+        "seconds": {phase: round(s, 3) for phase, s in report.seconds.items()},
+        "verdicts": [verdict_facts(v) for v in report.verdicts],
+        "backups": str(report.backups) if report.backups else None,
+        "changed": report.changed,
+    }
+    return Answer(
+        message=message,
+        hint="" if passed else "The findings name the first differences.",
+        facts=facts,
+        page=Group(_table_page(report), *(_verdict_page(v) for v in report.verdicts), Text(message)),
+        exit_code=ExitCode.DONE if passed else ExitCode.GATE_CLOSED,
+        error=None if passed else "GateClosedError",
+    )
+
+
+def answer_page(message: str, markdown: str, *, run: RunFolder, facts: Mapping[str, Any]) -> Answer:
+    """A page of Markdown, such as the plan's."""
+    hint = "`unify-db dry-run` rehearses the whole move; nothing of the application changes."
+    places = {"folder": str(run.path), "schema": str(run.schema), "patch": str(run.patch)}
+    page = MarkdownPage(f"{markdown}\n\n{hint}\n")
+    return Answer(message=message, hint=hint, facts={**facts, **places}, page=page)
+
+
+class MarkdownPage:
+    """Markdown that is rendered on a terminal and left as it is in a pipe."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich__(self) -> RenderableType:
+        """What a terminal shows."""
+        return Markdown(self._text)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def show(console: Console, answer: Answer) -> None:
+    """Print *answer* for people."""
+    if isinstance(answer.page, MarkdownPage) and not console.is_terminal:
+        console.print(str(answer.page), markup=False, highlight=False, soft_wrap=True)
+    elif answer.page is not None:
+        console.print(answer.page)
+    else:
+        console.print(answer.message, markup=False, highlight=False, soft_wrap=True)
+        if answer.hint:
+            console.print(answer.hint, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run_page(run: RunFolder, headline: str, facts: Mapping[str, Any]) -> RenderableType:
+    done = facts["dry_run"] and facts["state"] == "closed" and not facts["reason"]
+    lines: list[RenderableType] = [Text(headline, style="bold"), Text("")]
+    lines.append(_line("run", f"{run.name} ({'dry run, done' if done else facts['state']})"))
+    lines += [_line("phases", ", ".join(facts["phases"]))] if facts["phases"] else []
+    if facts["reason"] and facts["state"] in {"closed", "interrupted"}:
+        lines.append(_line("stopped", facts["reason"]))
+    lines += [_verdict_page(v) for v in load_verdicts(run)]
+    if facts["downtime_ms"] is not None:
+        away = f"{facts['downtime_ms']:.0f} ms, {facts['write_pause_ms']:.0f} ms more than a plain restart"
+        lines.append(_line("away", away))
+    if facts["state"] in {"switched", "archived"}:
+        lines.append(_line("patch", f"{run.patch} (commit it, or the next deploy brings the old paths back)"))
+    if facts["state"] == "rolled_back":
+        lines += _rollback_lines(run)
+    lines += [_line(name, facts[name]) for name in ("archive", "report") if facts[name]]
+    return Group(*lines, Text(""), Text(facts["next"]))
+
+
+def _line(name: str, text: str) -> Text:
+    return Text.assemble((f"{name:<9}", "dim"), text)
+
+
+def _rollback_lines(run: RunFolder) -> list[RenderableType]:
+    record = run.load("rollback", RollbackRecord)
+    if record is None:
+        return []
+    rows = sum(inserted + updated + deleted for _, inserted, updated, deleted in record.carried)
+    kept = [_line("kept", str(record.kept_aside))] if record.kept_aside else []
+    return [_line("carried", f"{rows} rows written since the switch"), *kept]
+
+
+def _verdict_page(verdict: Verdict) -> RenderableType:
+    style = "green" if verdict.passed else "red"
+    first = Text.assemble(("gate     ", "dim"), (verdict.sentence(), style))
+    others = [
+        Text(f"{'':11}{f.check} at {f.where}: required {f.required}, measured {f.measured}")
+        for f in verdict.failures[:_MAX_FINDINGS]
+    ]
+    return Group(first, *others)
+
+
+def _table_page(report: MergeReport) -> RenderableType:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("table")
+    table.add_column("from", style="dim")
+    table.add_column("rows", justify="right")
+    for facts in report.tables:
+        table.add_row(Text(facts.name), Text(facts.source), f"{facts.rows:,}")
+    return table

@@ -1,0 +1,510 @@
+"""The command `unify-db`: verbs, their answers, and errors as message + hint + exit code.
+
+What is heavy is imported in the verb that needs it: `--help` and `status` are typed often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from unified_db.errors import ExitCode, UnifyError, UsageError
+
+if TYPE_CHECKING:
+    from flows.answers import Answer
+    from unified_db.migration.config import MigrationConfig
+    from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger("unified_db.command")
+
+app = typer.Typer(
+    name="unify-db",
+    help="Move a LangGraph application's SQLite files into one, prove it, and take it back on request.",
+    epilog="Exit codes: 0 done, 1 our bug, 2 wrong use, 3 a gate is closed, 4 a source cannot be used, "
+    "5 undone after the stop, 130/143 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Typer brings its own copy of Click's errors; this is their common base.
+_UsageMistake: type[Exception] = typer.BadParameter.__mro__[1].__mro__[1]
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The application's unify.toml, or the folder it lies in.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+NoPrefectOption = Annotated[bool, typer.Option("--no-prefect", help="Run without showing it in Prefect.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run's name, as `unify-db status` gives it, or its beginning."),
+]
+
+_CONFIG = Path("unify.toml")
+
+
+class TerminatedError(BaseException):
+    """SIGTERM arrived. No `Exception`: nobody may take it for a failed phase and go on."""
+
+
+@dataclass
+class Call:
+    """One call of a verb: what was asked for, and the run it concerns once that is known."""
+
+    verb: str
+    as_json: bool
+    debug: bool
+    run: RunFolder | None = None
+    told: Console = field(default_factory=lambda: Console(stderr=True))
+    out: int | None = None
+
+    @property
+    def run_name(self) -> str | None:
+        """The run's name, None where there is none."""
+        return self.run.name if self.run is not None else None
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Show the version or, without a verb, the help."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"unify-db {version_of('unify-db')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(short_help="What would move, collide and be edited; looks only.")
+def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Look only: what would move, what would collide, what would be edited, how long, how much space."""
+
+    def work(call: Call) -> Answer:
+        from flows import order
+        from flows.answers import answer_page
+        from flows.direct import Direct
+        from unified_db.migration import report
+
+        loaded = _load(config)
+        call.run = order.begin(loaded, dry_run=True)
+        found = order.look(Direct(), loaded, call.run)
+        rows = sum(t.rows for s in found.sources for t in s.tables)
+        message = f"{len(found.sources)} sources, {rows:,} rows, about {found.estimated_s:.0f} s of work"
+        facts = {"plan": found.model_dump(mode="json")}
+        page = report.phase_markdown("plan", call.run)
+        return answer_page(message, page, run=call.run, facts=facts)
+
+    _serve(Call("plan", as_json, debug), work)
+
+
+@app.command("dry-run", short_help="The whole flow short of the switch.")
+def dry_run(
+    config: ConfigOption = _CONFIG,
+    no_prefect: NoPrefectOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Do everything short of the switch: nothing of the application changes."""
+    _serve(
+        Call("dry-run", as_json, debug),
+        lambda call: _migrate(call, config, dry_run=True, through_prefect=not no_prefect),
+    )
+
+
+@app.command(short_help="The whole flow.")
+def run(
+    config: ConfigOption = _CONFIG,
+    no_prefect: NoPrefectOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make the whole move: rehearse, decide, switch the application over, archive its old files."""
+    _serve(
+        Call("run", as_json, debug),
+        lambda call: _migrate(call, config, dry_run=False, through_prefect=not no_prefect),
+    )
+
+
+@app.command(short_help="Where a run stands and what to do next.")
+def status(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The run; the newest one without it.")
+    ] = None,
+    config: ConfigOption = _CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell where a run stands, its verdicts, and what to do next."""
+
+    def work(call: Call) -> Answer:
+        from flows.answers import answer_run
+
+        call.run = _find_run(config, run)
+        return answer_run(call.run)
+
+    _serve(Call("status", as_json, debug), work)
+
+
+@app.command(short_help="Go on after a crash.")
+def resume(
+    run: RunArgument,
+    config: ConfigOption = _CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Go on with a run after a crash, without Prefect; what was done is not done again."""
+
+    def work(call: Call) -> Answer:
+        from flows import order
+        from flows.answers import answer_run
+        from flows.direct import Direct
+
+        call.run = _find_run(config, run)
+        order.resume(Direct(), _config_of(call.run, config), call.run)
+        return answer_run(call.run)
+
+    _serve(Call("resume", as_json, debug), work)
+
+
+@app.command(short_help="Take the cut-over back.")
+def rollback(
+    run: RunArgument,
+    config: ConfigOption = _CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take the cut-over of a run back, with the rows written since; needs no Prefect."""
+
+    def work(call: Call) -> Answer:
+        from flows import order
+        from flows.answers import answer_run
+        from flows.direct import Direct
+
+        call.run = _find_run(config, run)
+        order.roll_back(Direct(), _config_of(call.run, config), call.run)
+        return answer_run(call.run)
+
+    _serve(Call("rollback", as_json, debug), work)
+
+
+@app.command(short_help="Merge files without an application.")
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="SQLite files, in use or not.")],
+    into: Annotated[Path, typer.Option("--into", metavar="TARGET", help="The unified file.")],
+    backups: Annotated[
+        Path | None, typer.Option("--backups", metavar="DIR", help="Where the copies of the sources go.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Back files up at one instant, merge them, prove the result equal; no application needed."""
+
+    def work(_call: Call) -> Answer:
+        from flows.answers import answer_merge
+        from unified_db.migration.standalone import merge_sources
+
+        return answer_merge(merge_sources(sources, into, backups=backups))
+
+    _serve(Call("merge", as_json, debug), work)
+
+
+@app.command(short_help="Compare a unified file with its sources.")
+def validate(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="The files it was made from.")],
+    against: Annotated[Path, typer.Option("--against", metavar="TARGET", help="The unified file.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare a unified file with its sources, cell by cell; exit 3 where they differ."""
+
+    def work(_call: Call) -> Answer:
+        from flows.answers import answer_merge
+        from unified_db.migration.standalone import validate_sources
+
+        return answer_merge(validate_sources(sources, against))
+
+    _serve(Call("validate", as_json, debug), work)
+
+
+@app.command(short_help="Copy a live database.")
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A SQLite file, in use or not.")],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The folder for the copy.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy a live SQLite file as one consistent image, with what is in its WAL."""
+
+    def work(_call: Call) -> Answer:
+        from flows.answers import Answer
+        from unified_db.migration.backup import backup_file
+
+        copy = backup_file(file, into)
+        facts = {"backup": str(copy.path), "bytes": copy.size_bytes, "sha256": copy.sha256}
+        return Answer(message=f"{copy.path}: {copy.size_bytes:,} bytes, checked", facts=facts)
+
+    _serve(Call("backup", as_json, debug), work)
+
+
+@app.command(short_help="Put a backup in place.")
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy that `unify-db backup` made.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The database that it replaces.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Put a backup in the place of a database; the file that was there is kept beside it."""
+
+    def work(_call: Call) -> Answer:
+        from flows.answers import Answer
+        from unified_db.migration.backup import restore_file
+
+        restored = restore_file(backup, to)
+        return Answer(message=f"{restored}: restored from {backup}", facts={"restored": str(restored)})
+
+    _serve(Call("restore", as_json, debug), work)
+
+
+@app.command(short_help="All of it on a copy of the example.")
+def demo(
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="An empty or new folder for the demo.")
+    ] = None,
+    no_prefect: NoPrefectOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Do all of it on a fresh copy of the example application, which is left running."""
+
+    def work(call: Call) -> Answer:
+        from flows.demo import run_demo
+
+        return run_demo(call, into, through_prefect=not no_prefect)
+
+    _serve(Call("demo", as_json, debug), work)
+
+
+def _migrate(call: Call, config: Path, *, dry_run: bool, through_prefect: bool) -> Answer:
+    from flows import order
+    from flows.answers import answer_run
+
+    loaded = _load(config)
+    call.run = order.begin(loaded, dry_run=dry_run)
+    log.info("run %s of %s", call.run.name, loaded.root)
+    migrate(loaded, call.run, dry_run=dry_run, through_prefect=through_prefect)
+    return answer_run(call.run)
+
+
+def migrate(config: MigrationConfig, run: RunFolder, *, dry_run: bool, through_prefect: bool) -> None:
+    """Do *run*, shown in Prefect where that is wished and possible."""
+    if through_prefect:
+        from flows import through_prefect as prefect
+
+        prefect.migrate(config, run, dry_run=dry_run)
+    else:
+        from flows import order
+        from flows.direct import Direct
+
+        order.migrate(Direct(), config, run, dry_run=dry_run)
+
+
+def _load(config: Path) -> MigrationConfig:
+    from unified_db.migration.config import load_config
+
+    return load_config(config)
+
+
+def _file_of(config: Path) -> Path:
+    return (config / "unify.toml" if config.is_dir() else config).resolve()
+
+
+def _find_run(config: Path, name: str | None) -> RunFolder:
+    """The run called *name*; `unify.toml` itself is not read, so that a broken one is in nobody's way."""
+    from unified_db.migration.runs import open_run
+
+    state_folder = _file_of(config).parent / ".unify-db"
+    if not state_folder.is_dir():
+        _load(config)  # names the mistake where it is the configuration that is missing
+    run = open_run(state_folder, name)
+    if not run.journal.exists():
+        raise UsageError(f"run {run.name} has no journal", hint=f"It never began; {run.path} may be removed.")
+    return run
+
+
+def _config_of(run: RunFolder, config: Path) -> MigrationConfig:
+    """The configuration that *run* began with, whatever `unify.toml` says by now."""
+    import tomllib
+
+    from unified_db.migration.config import parse_config
+
+    if not run.config.exists():
+        return _load(config)
+    values = tomllib.loads(run.config.read_text(encoding="utf-8-sig"))
+    return parse_config(values, file=_file_of(config))
+
+
+# ---- one way for every verb to end ---------------------------------------------------------------
+
+
+def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
+    """Do *work*, show its answer or its error, and end with the exit code that says which."""
+    from flows import answers
+    from flows.terminal import shown
+
+    with _reserved_output(call):
+        try:
+            with shown(call.told, debug=call.debug):
+                answer = work(call)
+        except UnifyError as error:
+            answer = answers.answer_failure(error, _existing(call))
+        except (KeyboardInterrupt, TerminatedError) as error:
+            answer = _answer_interruption(call, error)
+        except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
+            answer = _answer_bug(call, error)
+        _tell(call, answer)
+    raise typer.Exit(int(answer.exit_code))
+
+
+def _existing(call: Call) -> RunFolder | None:
+    """The call's run, forgotten where it never began since another one was at work."""
+    if call.run is not None and not call.run.path.exists():
+        call.run = None
+    return call.run
+
+
+def _tell(call: Call, answer: Answer) -> None:
+    from flows import answers
+
+    if call.as_json:
+        _print_json(call, answers.as_json(call.verb, call.run_name, answer))
+    elif answer.error is None:
+        answers.show(Console(), answer)
+    if answer.error is not None:
+        if answer.page is not None and not call.as_json:
+            Console().print(answer.page)
+        _tell_error(call.told, answer.message, answer.hint)
+
+
+def _tell_error(console: Console, message: str, hint: str) -> None:
+    console.print("unify-db:", style="bold red", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    if hint:
+        console.print(f"  {hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _answer_interruption(call: Call, error: BaseException) -> Answer:
+    from flows import answers
+
+    terminated = isinstance(error, TerminatedError)
+    known = _existing(call)
+    facts = answers.run_facts(known) if known is not None else {}
+    # Our own process still lives, so the journal alone would say that the run is at work.
+    begun = facts.get("state") == "running" and call.run is not None
+    name = call.run_name
+    hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
+    if not begun:
+        hint = str(facts.get("next", "Nothing was done."))
+    return answers.Answer(
+        message="terminated" if terminated else "interrupted",
+        hint=hint,
+        facts={**facts, "state": "interrupted"} if begun else facts,
+        exit_code=ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED,
+        error="Terminated" if terminated else "Interrupted",
+    )
+
+
+def _answer_bug(call: Call, error: Exception) -> Answer:
+    from flows import answers
+
+    if call.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    known = _existing(call)
+    where = f"The traceback is in {known.log}." if known and known.log.exists() else "`--debug` shows where."
+    facts = answers.run_facts(known) if known is not None else {}
+    return answers.Answer(
+        message=f"a bug of unify-db: {type(error).__name__}: {error}",
+        hint=f"{where} {facts.get('next', '')}".strip(),
+        facts=facts,
+        exit_code=ExitCode.BUG,
+        error=type(error).__name__,
+    )
+
+
+@contextlib.contextmanager
+def _reserved_output(call: Call) -> Iterator[None]:
+    """With `--json`, lead all that is written to standard output elsewhere, by child processes too."""
+    if not call.as_json:
+        yield
+        return
+    sys.stdout.flush()
+    call.out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(call.out, 1)
+        os.close(call.out)
+        call.out = None
+
+
+def _print_json(call: Call, content: dict[str, object]) -> None:
+    line = json.dumps(content, default=str, ensure_ascii=False) + "\n"
+    with os.fdopen(os.dup(call.out if call.out is not None else 1), "w", encoding="utf-8") as stream:
+        stream.write(line)
+
+
+def _answer_mistake(arguments: Sequence[str], error: Exception) -> int:
+    """A mistake in the command line itself, which Click finds before any verb is called."""
+    from flows.answers import Answer, as_json
+
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    answer = Answer(
+        message=message,
+        hint="`unify-db --help` lists the verbs, `unify-db VERB --help` the options of one.",
+        exit_code=ExitCode.USAGE,
+        error="UsageError",
+    )
+    verb = next((a for a in arguments if not a.startswith("-")), "")
+    call = Call(verb, as_json="--json" in arguments, debug=False)
+    if call.as_json:
+        _print_json(call, as_json(verb, None, answer))
+    _tell_error(call.told, answer.message, answer.hint)
+    return int(ExitCode.USAGE)
+
+
+def _raise_terminated(_number: int, _frame: object) -> None:
+    raise TerminatedError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line *arguments*; the exit code."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        # What is returned is the code of typer.Exit, or None where the help was printed.
+        return int(app(args=list(arguments), prog_name="unify-db", standalone_mode=False) or 0)
+    except _UsageMistake as error:
+        return _answer_mistake(arguments, error)
+    except (KeyboardInterrupt, typer.Abort):
+        return int(ExitCode.INTERRUPTED)
+    except TerminatedError:
+        return int(ExitCode.TERMINATED)
