@@ -131,7 +131,7 @@ def answer_merge(report: MergeReport) -> Answer:
         message=message,
         hint="" if passed else "The findings name the first differences.",
         facts=facts,
-        page=Group(_table_page(report), *(_verdict_page(v) for v in report.verdicts), Text(message)),
+        page=Group(_table_page(report), *(verdict_line(v) for v in report.verdicts), Text(message)),
         exit_code=ExitCode.DONE if passed else ExitCode.GATE_CLOSED,
         error=None if passed else "GateClosedError",
     )
@@ -164,7 +164,8 @@ def show(console: Console, answer: Answer) -> None:
     if isinstance(answer.page, MarkdownPage) and not console.is_terminal:
         console.print(str(answer.page), markup=False, highlight=False, soft_wrap=True)
     elif answer.page is not None:
-        console.print(answer.page)
+        # In a pipe a path must not be broken into two lines.
+        console.print(answer.page, soft_wrap=not console.is_terminal)
     else:
         console.print(answer.message, markup=False, highlight=False, soft_wrap=True)
         if answer.hint:
@@ -178,7 +179,7 @@ def _run_page(run: RunFolder, headline: str, facts: Mapping[str, Any]) -> Render
     lines += [_line("phases", ", ".join(facts["phases"]))] if facts["phases"] else []
     if facts["reason"] and facts["state"] in {"closed", "interrupted"}:
         lines.append(_line("stopped", facts["reason"]))
-    lines += [_verdict_page(v) for v in load_verdicts(run)]
+    lines += [verdict_line(v) for v in load_verdicts(run)]
     if facts["downtime_ms"] is not None:
         away = f"{facts['downtime_ms']:.0f} ms, {facts['write_pause_ms']:.0f} ms more than a plain restart"
         lines.append(_line("away", away))
@@ -203,7 +204,8 @@ def _rollback_lines(run: RunFolder) -> list[RenderableType]:
     return [_line("carried", f"{rows} rows written since the switch"), *kept]
 
 
-def _verdict_page(verdict: Verdict) -> RenderableType:
+def verdict_line(verdict: Verdict) -> RenderableType:
+    """A verdict for people: one line, and the findings that close it."""
     style = "green" if verdict.passed else "red"
     first = Text.assemble(("gate     ", "dim"), (verdict.sentence(), style))
     others = [

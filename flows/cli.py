@@ -314,12 +314,19 @@ def _migrate(call: Call, config: Path, *, dry_run: bool, through_prefect: bool) 
     return answer_run(call.run)
 
 
-def migrate(config: MigrationConfig, run: RunFolder, *, dry_run: bool, through_prefect: bool) -> None:
-    """Do *run*, shown in Prefect where that is wished and possible."""
+def migrate(
+    config: MigrationConfig,
+    run: RunFolder,
+    *,
+    dry_run: bool,
+    through_prefect: bool,
+    prefect_home: Path | None = None,
+) -> None:
+    """Do *run*, shown in Prefect (the one at home in *prefect_home*) where wished and possible."""
     if through_prefect:
         from flows import through_prefect as prefect
 
-        prefect.migrate(config, run, dry_run=dry_run)
+        prefect.migrate(config, run, dry_run=dry_run, home=prefect_home)
     else:
         from flows import order
         from flows.direct import Direct
@@ -400,7 +407,7 @@ def _tell(call: Call, answer: Answer) -> None:
         answers.show(Console(), answer)
     if answer.error is not None:
         if answer.page is not None and not call.as_json:
-            Console().print(answer.page)
+            answers.show(Console(), answer)
         _tell_error(call.told, answer.message, answer.hint)
 
 

@@ -70,14 +70,18 @@ class PrefectUnavailableError(Exception):
     """Prefect cannot be reached or started; the message says why."""
 
 
-def migrate(config: MigrationConfig, run: RunFolder, *, dry_run: bool) -> order.Outcome:
+def migrate(
+    config: MigrationConfig, run: RunFolder, *, dry_run: bool, home: Path | None = None
+) -> order.Outcome:
     """As :func:`flows.order.migrate`, shown in Prefect where that is possible.
+
+    With *home* a Prefect of its own records the run there, whatever else is set up.
 
     Raises:
         UnifyError: As the phases raise them; never because of Prefect.
     """
     try:
-        return _migrate_in_flow(config, run, dry_run=dry_run)
+        return _migrate_in_flow(config, run, dry_run=dry_run, home=home)
     except UnifyError:
         raise
     except PrefectUnavailableError as error:
@@ -93,8 +97,10 @@ def migrate(config: MigrationConfig, run: RunFolder, *, dry_run: bool) -> order.
     return order.migrate(Direct(), config, run, dry_run=dry_run)
 
 
-def _migrate_in_flow(config: MigrationConfig, run: RunFolder, *, dry_run: bool) -> order.Outcome:
-    with _reachable(run):
+def _migrate_in_flow(
+    config: MigrationConfig, run: RunFolder, *, dry_run: bool, home: Path | None
+) -> order.Outcome:
+    with _reachable(run, home):
         from flows.unify import unify
 
         with order.prepared(run):
@@ -102,9 +108,9 @@ def _migrate_in_flow(config: MigrationConfig, run: RunFolder, *, dry_run: bool) 
 
 
 @contextlib.contextmanager
-def _reachable(run: RunFolder) -> Iterator[None]:
+def _reachable(run: RunFolder, home: Path | None) -> Iterator[None]:
     """Prefect imported, with an API that answers: the one that is set up, else one of our own."""
-    import_prefect()
+    import_prefect(home)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     url = PREFECT_API_URL.value()
@@ -120,18 +126,24 @@ def _reachable(run: RunFolder) -> Iterator[None]:
             _drain()
 
 
-def import_prefect() -> None:
-    """Import Prefect with our settings where the user has none of his own.
+def import_prefect(home: Path | None = None) -> None:
+    """Import Prefect with our settings where the user has none of his own, or at home in *home*.
 
     The environment is as before afterwards: the application that we start inherits it.
     """
-    missing = {name: value for name, value in {**SETTINGS, **_QUIET}.items() if name not in os.environ}
-    os.environ.update(missing)
+    kept = dict(os.environ)
+    for name, value in {**SETTINGS, **_QUIET}.items():
+        os.environ.setdefault(name, value)
+    if home is not None:
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(home)
+        for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+            os.environ.pop(name, None)
     try:
         import prefect.main  # noqa: F401 -- its settings are read here, once
     finally:
-        for name in missing:
-            del os.environ[name]
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 def require_healthy(url: str) -> None:

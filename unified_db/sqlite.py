@@ -162,6 +162,9 @@ def private_copy(path: Path) -> Iterator[Path]:
                 f"{path} changed while it was being copied",
                 hint="Nothing was written. Another process opened it just now; run again.",
             )
+        # SQLite now does to the copy what it would have done to the source: rolls a hot journal
+        # back, or brings the WAL into the file.
+        connect_writable(copy).close()
         yield copy
 
 
@@ -292,7 +295,10 @@ def copy_database(source: sqlite3.Connection, into: Path) -> None:
 
 def integrity_problems(conn: sqlite3.Connection, *, limit: int = 10) -> list[str]:
     """What `PRAGMA integrity_check` finds in main, empty where it says ok."""
-    rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.integrity_check({limit})")]
+    try:
+        rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.integrity_check({limit})")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
     return [] if rows == ["ok"] else rows
 
 

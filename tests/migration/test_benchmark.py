@@ -1,3 +1,4 @@
+import random
 import shutil
 import sqlite3
 import time
@@ -109,7 +110,7 @@ def test_what_cannot_be_decided_in_time_closes_the_gate(notes):
 
 
 def test_a_larger_unified_file_closes_the_gate(notes):
-    config, run, backups, unified = notes.rehearse()
+    _, _, backups, unified = notes.rehearse()
     grown = unified.model_copy(update={"size_bytes": unified.size_bytes + 100_000})
     evidence = benchmark._collect(benchmark.Measured(), benchmark._Judgements(), backups, grown, seed=1)
     (finding,) = benchmark._judge_footprint(evidence, has_server=False)
@@ -146,8 +147,6 @@ def test_an_unreachable_server_is_an_error_and_not_a_time():
 def test_a_load_ends_at_its_deadline():
     requests = [RequestConfig(name="a", path="/")]
     tally = Tally()
-    import random
-
     load = Load(requests, {"before": 9, "after": 9}, tally, 1000, random.Random(1), time.monotonic() - 1)
     load.send_one_by_one()
     load.send_at_once(8)

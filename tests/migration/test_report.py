@@ -1,4 +1,4 @@
-"""What people read about a run: complete where records are there, calm where they are not, without secrets."""
+"""What people read about a run: whole where records are there, calm where not, no secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -152,9 +152,7 @@ def make_plan(**changes: object) -> MigrationPlan:
         space=(SpaceNeed(folder=ROOT, needed_bytes=64_000_000, free_bytes=21_500_000_000),),
         estimated_s=95.0,
         versions={"python": "3.11.9", "sqlite": "3.45.1", "langgraph-checkpoint-sqlite": "3.0.1"},
-        warnings=(
-            "This application mixes sync SQLAlchemy with the async saver; the stock saver would lock up on one file.",
-        ),
+        warnings=("Sync SQLAlchemy beside the async saver: the stock saver would lock up on one file.",),
     )
     return plan.model_copy(update=changes)
 
@@ -270,15 +268,15 @@ def make_latency(
     name: str, concurrency: int, before: float, *, ratio: float = 1.01, seed: int = 1
 ) -> Latency:
     rng = random.Random(seed)
-    old = [before * rng.lognormvariate(0, 0.14) for _ in range(120)]
-    new = [before * ratio * rng.lognormvariate(0, 0.15) for _ in range(120)]
+    old = [before * rng.lognormvariate(0, 0.14) for _ in range(60)]
+    new = [before * ratio * rng.lognormvariate(0, 0.15) for _ in range(60)]
     return Latency(
         name=name,
         concurrency=concurrency,
         before_ms=before,
         after_ms=before * ratio,
-        before_p95_ms=sorted(old)[113],
-        after_p95_ms=sorted(new)[113],
+        before_p95_ms=sorted(old)[56],
+        after_p95_ms=sorted(new)[56],
         ratio=ratio,
         low=ratio * 0.965,
         high=ratio * 1.04,
@@ -303,8 +301,8 @@ def make_benchmark(*, slow: float = 1.02) -> tuple[BenchmarkEvidence, Verdict]:
     )
     findings = [
         finding(
-            "response time, upper bound of the ratio of medians",
-            f"{one.name}, {one.concurrency} at once",
+            "response time" if one in latencies else "LangGraph operation time",
+            f"{one.name}, {one.concurrency} at a time" if one in latencies else one.name,
             "≤ 1.10",
             f"{one.high:.2f}",
             passed=one.high <= 1.10,
@@ -312,8 +310,10 @@ def make_benchmark(*, slow: float = 1.02) -> tuple[BenchmarkEvidence, Verdict]:
         for one in (*latencies, *operations)
     ]
     findings += [
-        finding("peak memory of the server", "staged server", "≤ 1.10 + 20 MB", "1.03"),
-        finding("new errors", "all requests", "0", "0"),
+        finding("peak memory", "staged server", "at most 168.23 MiB (old: 134.75 MiB)", "139.14 MiB"),
+        finding(
+            "error rate", "all requests and LangGraph operations", "no more than the 0 on the old files", "0"
+        ),
     ]
     evidence = BenchmarkEvidence(
         latencies=latencies,
@@ -404,7 +404,8 @@ def fill(
     }
     for phase in PHASES[: PHASES.index(until) + 1]:
         for name, record in records[phase]:
-            run.save(name, record)
+            # Not durably: these tests would spend most of their time in fsync.
+            (run.evidence / f"{name}.json").write_text(record.model_dump_json())
     return run
 
 
@@ -591,7 +592,7 @@ def test_collisions_are_the_reason_where_there_are_some(run: RunFolder) -> None:
         ways_out="rename the application's table",
     )
     run.save("plan", make_plan(collisions=(clash,)))
-    assert "1 name collide" in standing_of(run)[1] or "collide" in standing_of(run)[1]
+    assert "cannot be merged as they are" in standing_of(run)[1]
     assert "rename the application" in page_of(run)
     assert "## Collisions" in report.phase_markdown("plan", run)
 
@@ -749,7 +750,7 @@ def test_names_cannot_break_out_of_html_or_tables(run: RunFolder) -> None:
     text = report.phase_markdown("merge", run)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 3
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {5 - 0}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {5}
     assert "\n# heading" not in text
 
 
@@ -759,30 +760,30 @@ def test_names_cannot_break_out_of_html_or_tables(run: RunFolder) -> None:
 def test_the_summary_has_a_sentence_verdicts_a_picture_and_the_next_step(run: RunFolder) -> None:
     text = report.summary_markdown(fill(run))
     assert text.startswith("# The application runs on unified")
-    assert "| validation | ✓ open |" in text
+    assert "| validation | ✓\u00a0open |" in text
     assert f"unify-db rollback {run.name}" in text
     picture = re.search(r"!\[[^]]+\]\((data:image/svg\+xml;base64,([^)]+))\)", text)
     assert picture is not None
     assert len(picture[1]) < 100_000
-    svg = ElementTree.fromstring(base64.b64decode(picture[2]))
+    svg = ET.fromstring(base64.b64decode(picture[2]))
     assert svg.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_a_huge_run_still_fits_into_an_artifact(run: RunFolder) -> None:
     many = tuple(
-        finding("every row and cell", f"app: table_{i}" * 20, "1 row", "x" * 900) for i in range(4000)
+        finding("every row and cell", f"app: table_{i}" * 20, "1 row", "x" * 900) for i in range(1200)
     )
     run.save("verdict-validation", Verdict(gate=GateName.VALIDATION, findings=many))
     tests = tuple(
         TestOutcome(suite="unit", test=f"test_{i}" * 9, before="passed", after="failed", detail="E\n" * 900)
-        for i in range(3000)
+        for i in range(900)
     )
-    run.save("evidence-suites", SuitesEvidence(tests=tests, counts=(("unit", "3000 passed", "3000 failed"),)))
+    run.save("evidence-suites", SuitesEvidence(tests=tests, counts=(("unit", "900 passed", "900 failed"),)))
     run.save("verdict-suites", Verdict(gate=GateName.SUITES, findings=many[:1]))
-    assert "3,800 more rows" in report.phase_markdown("validate", run)
-    assert all(len(report.phase_markdown(p, run).encode()) < 1_000_000 for p in PHASES)
-    assert all(len(str(report.phase_table(p, run)).encode()) < 1_000_000 for p in PHASES)
-    assert len(markdown.bound("line ä\n" * 400_000).encode()) < 1_000_000
+    assert "1,000 more rows" in report.phase_markdown("validate", run)
+    assert len(report.phase_markdown("suites", run).encode()) < 300_000
+    assert len(str(report.phase_table("validate", run)).encode()) < 1_000_000
+    assert len(markdown.bound("line ä\n" * 90_000).encode()) < 300_000
 
 
 def test_a_table_artifact_has_the_failed_checks_first_in_plain_text(run: RunFolder) -> None:
@@ -814,7 +815,7 @@ def test_the_schema_names_every_object_with_its_source_and_definition() -> None:
         "CREATE INDEX ix_messages_conversation",
         "CREATE VIEW recent",
         "AUTOINCREMENT counter at 4812",
-        "`sqlite_autoindex_checkpoints_1`: SQLite makes it",
+        "`sqlite_autoindex_checkpoints_1`: made by SQLite",
     ):
         assert expected in text
     links = set(re.findall(r"\]\(#([^)]+)\)", text))
@@ -837,7 +838,7 @@ def test_the_schema_names_every_object_with_its_source_and_definition() -> None:
 def test_odd_measurements_still_make_a_figure(changes: dict[str, object]) -> None:
     latency = make_latency("chat <turn>", 8, 2.0).model_copy(update=changes)
     svg = plots.picture([latency], 1.10)
-    ElementTree.fromstring(svg)
+    ET.fromstring(svg)
     assert "nan" not in svg
     places = [float(x) for x in re.findall(r'\bx[12]?="(-?[\d.]+)"', svg)]
     assert max(places) <= 2 * plots.WIDTH + 40
@@ -847,8 +848,8 @@ def test_odd_measurements_still_make_a_figure(changes: dict[str, object]) -> Non
     ("shown", "expected"),
     [
         (wording.format_bytes(999), "999 bytes"),
-        (wording.format_bytes(15_626_240), "15.6 MB"),
-        (wording.format_bytes(999_999), "1.00 MB"),
+        (wording.format_bytes(15_626_240), "14.9 MiB"),
+        (wording.format_bytes(1_048_000), "1.00 MiB"),
         (wording.format_ms(0.8432), "0.84 ms"),
         (wording.format_ms(340.4), "340 ms"),
         (wording.format_ms(2140), "2.1 s"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -40,7 +40,7 @@ from unified_db.migration.runs import RunFolder
 
 _R = TypeVar("_R", bound=Record)
 
-MEMORY_ALLOWANCE_BYTES = 20_000_000
+MEMORY_ALLOWANCE_BYTES = 20 * 1024 * 1024
 _PASSED = "passed"
 # How validation names what it read through LangGraph's own serializer and savers.
 _LANGGRAPH_WORDS = ("langgraph", "serializ", "thread", "checkpoints decode", "parent", "saver", "interrupt")
@@ -399,9 +399,9 @@ def _steps_stopped(account: Account) -> list[Step]:
 
 def _steps_closed(account: Account) -> list[Step]:
     advice = {
-        GateName.VALIDATION: "The unified file is not equal to the backups; the findings below name the places.",
-        GateName.SUITES: "Look at the tests below that passed on the old files and do not pass on the unified file.",
-        GateName.BENCHMARK: "Look at what got slower or larger below; on a busy machine, try again when it is quiet.",
+        GateName.VALIDATION: "The unified file does not equal the backups; the findings below say where.",
+        GateName.SUITES: "Look at the tests below that pass on the old files alone.",
+        GateName.BENCHMARK: "Look at what got slower or larger below; if the machine was busy, try again.",
     }
     return [*(Step(advice[v.gate]) for v in account.closed), Step("Then rehearse again:", "unify-db dry-run")]
 
@@ -496,7 +496,7 @@ def _criterion_times(account: Account, name: str = "") -> Criterion:
     name = name or f"API response times within {percent} % of baseline"
     required = (
         f"upper bound of the median's ratio at most {account.limits.max_ratio:.2f}, "
-        f"or less than {wording.format_ms(account.limits.min_diff_ms)} apart"
+        f"or less than {account.limits.min_diff_ms:g} ms slower"
     )
     if account.benchmark is None or not account.benchmark.latencies:
         return _unmeasured(name, required)
@@ -505,7 +505,7 @@ def _criterion_times(account: Account, name: str = "") -> Criterion:
     ratios = [one.ratio for one in latencies]
     measured = (
         f"ratios {wording.format_ratio(min(ratios))} to {wording.format_ratio(max(ratios))}; "
-        f"widest bound {wording.format_ratio(worst.high)} ({_measured_name(worst)})"
+        f"widest bound {wording.format_ratio(worst.high)} ({measured_name(worst)})"
     )
     return Criterion(name, required, measured, all(within(account, one) for one in latencies))
 
@@ -522,14 +522,12 @@ def within(account: Account, latency: Latency) -> bool:
 
 def _names(finding: Finding, latency: Latency) -> bool:
     """True where *finding* is about this request (or operation) at this concurrency."""
-    rest = finding.where.removeprefix(latency.name)
-    if rest == finding.where:
-        return False
-    return not rest or str(latency.concurrency) in rest.replace("(", " ").replace(")", " ").split()
+    return finding.where in {latency.name, measured_name(latency)}
 
 
-def _measured_name(latency: Latency) -> str:
-    return f"{latency.name}, {latency.concurrency} at once" if latency.concurrency > 1 else latency.name
+def measured_name(latency: Latency) -> str:
+    """How the benchmark's findings name a request at one concurrency."""
+    return f"{latency.name}, {latency.concurrency} at a time"
 
 
 def _criterion_langgraph(account: Account) -> Criterion:
@@ -565,9 +563,10 @@ def _is_langgraph(finding: Finding) -> bool:
 
 def _criterion_logs(account: Account) -> Criterion:
     name, required = "No errors in application logs", "no error line that was not there before"
-    if account.benchmark is None:
+    evidence = account.benchmark
+    if evidence is None or not evidence.latencies:
         return _unmeasured(name, required)
-    before, after = account.benchmark.before_log_errors, account.benchmark.after_log_errors
+    before, after = evidence.before_log_errors, evidence.after_log_errors
     return Criterion(name, required, f"{before} before, {after} after", after <= before)
 
 
@@ -578,9 +577,9 @@ def _metric_size(account: Account) -> Criterion:
     if sizes is None:
         return _unmeasured(name, required)
     before, after = sizes
-    ratio = after / before if before else 1.0
-    measured = f"{wording.format_bytes(before)} before, {wording.format_bytes(after)} after ({ratio:.2f})"
-    return Criterion(name, required, measured, _decided(account, "size", ratio <= account.limits.max_ratio))
+    measured = f"{wording.format_bytes(before)} before, {wording.format_bytes(after)} after"
+    kept = after <= before * account.limits.max_ratio
+    return _as_judged(account, "file size", Criterion(name, required, measured, kept))
 
 
 def file_sizes(account: Account) -> tuple[int, int] | None:
@@ -595,12 +594,13 @@ def file_sizes(account: Account) -> tuple[int, int] | None:
 def _metric_memory(account: Account) -> Criterion:
     limit, room = account.limits.max_ratio, wording.format_bytes(MEMORY_ALLOWANCE_BYTES)
     name, required = "Memory usage of the server", f"at most {limit:.2f} of before, plus {room}"
-    if account.benchmark is None:
+    evidence = account.benchmark
+    if evidence is None or not evidence.before_rss_bytes:
         return _unmeasured(name, required)
-    before, after = account.benchmark.before_rss_bytes, account.benchmark.after_rss_bytes
+    before, after = evidence.before_rss_bytes, evidence.after_rss_bytes
     measured = f"{wording.format_bytes(before)} before, {wording.format_bytes(after)} after"
     kept = after <= before * limit + MEMORY_ALLOWANCE_BYTES
-    return Criterion(name, required, measured, _decided(account, "memory", kept))
+    return _as_judged(account, "peak memory", Criterion(name, required, measured, kept))
 
 
 def _metric_errors(account: Account) -> Criterion:
@@ -609,15 +609,16 @@ def _metric_errors(account: Account) -> Criterion:
         return _unmeasured(name, required)
     before, after = account.benchmark.before_errors, account.benchmark.after_errors
     total = sum(one.requests for one in account.benchmark.latencies)
-    of = f" of {wording.format_number(total)} requests a side" if total else ""
-    return Criterion(name, required, f"{before} before, {after} after{of}", after <= before)
+    of = f", of {wording.format_number(total)} requests on both together" if total else ""
+    found = Criterion(name, required, f"{before} before, {after} after{of}", after <= before)
+    return _as_judged(account, "error rate", found)
 
 
-def _decided(account: Account, word: str, computed: bool) -> bool:
-    """What the benchmark's verdict says about *word*, else what was computed here."""
+def _as_judged(account: Account, check: str, computed: Criterion) -> Criterion:
+    """*computed* with the requirement and the result of the benchmark's own finding, where it has one."""
     verdict = account.verdicts.get(GateName.BENCHMARK)
-    named = [f for f in verdict.findings if word in f.check.lower()] if verdict else []
-    return all(f.passed for f in named) if named else computed
+    found = next((f for f in verdict.findings if f.check == check), None) if verdict else None
+    return replace(computed, required=found.required, passed=found.passed) if found else computed
 
 
 def _metric_pass_rates(account: Account) -> Criterion:

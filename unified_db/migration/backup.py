@@ -70,14 +70,19 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     """
     started = time.monotonic()
     targets = _name_targets(sources, into)
-    with contextlib.ExitStack() as stack:
-        snapshots, taken_at, lock_ms = _open_snapshots(sources, stack, timeout_s=timeout_s)
-        log.info("backup: snapshots of %d sources, writers held off %.1f ms", len(sources), lock_ms)
-        for snapshot, target in zip(snapshots, targets, strict=True):
-            with files.partial_file(target) as partial:
-                sqlite.copy_database(snapshot, partial)
-                partial.chmod(0o600)
-    items = tuple(_check(s, t) for s, t in zip(sources, targets, strict=True))
+    try:
+        with contextlib.ExitStack() as stack:
+            snapshots, taken_at, lock_ms = _open_snapshots(sources, stack, timeout_s=timeout_s)
+            log.info("backup: snapshots of %d sources, writers held off %.1f ms", len(sources), lock_ms)
+            for snapshot, target in zip(snapshots, targets, strict=True):
+                with files.partial_file(target) as partial:
+                    sqlite.copy_database(snapshot, partial)
+                    partial.chmod(0o600)
+        items = tuple(_check(s, t) for s, t in zip(sources, targets, strict=True))
+    except BaseException:
+        for target in targets:
+            target.unlink(missing_ok=True)
+        raise
     seconds = time.monotonic() - started
     return Backups(taken_at=taken_at, lock_ms=round(lock_ms, 3), seconds=seconds, items=items)
 

@@ -69,9 +69,11 @@ class _Judgements:
             (self.latencies, measured.latencies),
             (self.operations, measured.operations),
         ):
+            variances = [statistics.variance_between(blocks, seed=seed) for blocks in series.values()]
+            usual = median(variances) if len(variances) > 1 else None
             for name, blocks in series.items():
                 if name not in judged or judged[name].decision is Decision.UNDECIDED:
-                    judged[name] = _judge(blocks, rule, seed=seed, last=last)
+                    judged[name] = _judge(blocks, rule, seed=seed, usual_variance=usual, last=last)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -145,8 +147,15 @@ def _measure(
     return ()
 
 
-def _judge(blocks: Sequence[Block], rule: BenchmarkConfig, *, seed: int, last: bool) -> _Judged:
-    comparison = statistics.compare(blocks, level=_LEVEL, seed=seed)
+def _judge(
+    blocks: Sequence[Block],
+    rule: BenchmarkConfig,
+    *,
+    seed: int,
+    usual_variance: float | None,
+    last: bool,
+) -> _Judged:
+    comparison = statistics.compare(blocks, level=_LEVEL, seed=seed, usual_variance=usual_variance)
     decision = statistics.decide(
         comparison, max_ratio=rule.max_ratio, min_diff_ms=rule.min_diff_ms, last_look=last
     )

@@ -7,8 +7,8 @@ import re
 from unified_db.migration import wording
 from unified_db.migration.tables import Cell, Table
 
-MAX_CHARS = 900_000
-"""Prefect refuses artifacts of 1 MB; what is added around the text needs some room."""
+MAX_BYTES = 280_000
+"""Prefect refuses artifacts of 1 MB and its page is slow long before that."""
 
 _CELL_CHARS = 400
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~])")
@@ -41,7 +41,7 @@ def fence(text: str, language: str = "") -> str:
 
 
 def table(content: Table, *, limit: int = 200) -> str:
-    """*content* as a pipe table of at most *limit* rows, with a line that counts the rest; empty without rows."""
+    """*content* as a pipe table of at most *limit* rows and a count of the rest; empty without rows."""
     if not content.rows:
         return ""
     shown = content.rows[:limit]
@@ -60,9 +60,9 @@ def join(*parts: str) -> str:
 
 def bound(text: str) -> str:
     """*text* cut at a line's end where it is too long for an artifact."""
-    if len(text.encode()) <= MAX_CHARS:
+    if len(text.encode()) <= MAX_BYTES:
         return text
-    cut = text.encode()[:MAX_CHARS].decode(errors="ignore")
+    cut = text.encode()[:MAX_BYTES].decode(errors="ignore")
     cut = cut[: cut.rfind("\n")]
     closing = "\n```" if cut.count("\n```") % 2 else ""
     return f"{cut}{closing}\n\nCut here; all of it is in the run's report.html.\n"
@@ -70,7 +70,10 @@ def bound(text: str) -> str:
 
 def _cell(cell: Cell) -> str:
     short = wording.shorten(cell.text, _CELL_CHARS)
-    return code(short, in_table=True) if cell.kind == "code" else plain(short)
+    if cell.kind == "code":
+        return code(short, in_table=True)
+    # A result that breaks after its sign reads badly in a narrow column.
+    return plain(short).replace(" ", "\u00a0") if cell.kind == "mark" else plain(short)
 
 
 def _is_number(content: Table, column: int) -> bool:

@@ -33,7 +33,7 @@ CONCURRENCIES = (1, 8)
 
 _WARM_UP_ROUNDS = 3
 _ROUND_LIMITS = (8, 60)
-_PHASE_S = 0.7
+_PHASE_S = 1.0
 _OPERATION_ROUNDS = 15
 _STOP_TIMEOUT_S = 10.0
 _LOG_ERROR = re.compile(rb"\b(?:ERROR|CRITICAL|FATAL)\b|Traceback \(most recent call last\)")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unified_db.migration import account as accounts
 from unified_db.migration import markdown, plots, tables, wording
 from unified_db.migration.account import Account, Standing
 from unified_db.migration.records import (
+    BenchmarkEvidence,
     EditPreview,
     GateName,
     Latency,
@@ -87,6 +89,13 @@ class LatencyView:
 
 def render_html(account: Account) -> str:
     """The whole report as one HTML page that needs nothing else."""
+    page = _environment().get_template("report.html.j2").render(**_context(account))
+    # Once more over everything: no login may come through by a way that nobody thought of.
+    return wording.mask(page)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -96,9 +105,7 @@ def render_html(account: Account) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(tables=tables, wording=wording, hatch=plots.hatch)
-    page = environment.get_template("report.html.j2").render(**_context(account))
-    # Once more over everything: no login may come through by a way that nobody thought of.
-    return wording.mask(page)
+    return environment
 
 
 def _masked(value: object) -> object:
@@ -187,8 +194,8 @@ def _summary_text(account: Account) -> str:
     return markdown.join(
         f"# {markdown.plain(accounts.headline(account))}",
         _steps(account),
-        "\n".join(f"- **Warning:** {markdown.plain(w)}" for w in _warnings(account)),
-        _heading(tables.gates(account)),
+        _warned(_warnings(account)),
+        _titled(tables.gates(account)),
         _titled(tables.criteria(accounts.criteria(account), "What the plan asks for")),
         _titled(tables.criteria(accounts.metrics(account), "What the plan monitors")),
         _pause(account),
@@ -203,8 +210,9 @@ def _steps(account: Account) -> str:
     return f"**Next** (in {markdown.code(str(account.home))}):\n\n" + "\n".join(lines)
 
 
-def _heading(content: Table) -> str:
-    return _titled(content) if content.rows else ""
+def _warned(warnings: Sequence[str]) -> str:
+    lines = [f"- {markdown.plain(w)}" for w in warnings]
+    return "**Warnings:**\n\n" + "\n".join(lines) if lines else ""
 
 
 def _titled(content: Table, *, limit: int = 200) -> str:
@@ -291,7 +299,7 @@ def _plan_markdown(account: Account) -> str:
     )
     return markdown.join(
         f"# {markdown.plain(sentence)}",
-        "\n".join(f"- **Warning:** {markdown.plain(w)}" for w in plan.warnings),
+        _warned(plan.warnings),
         *(
             _titled(t)
             for t in (
@@ -333,8 +341,8 @@ def _merge_markdown(account: Account) -> str:
     assert unified is not None
     rows = sum(t.rows for t in unified.tables)
     sentence = (
-        f"One file of {wording.format_bytes(unified.size_bytes)} with {wording.count(len(unified.tables), 'table')} "
-        f"and {wording.count(rows, 'row')}"
+        f"One file of {wording.format_bytes(unified.size_bytes)} with "
+        f"{wording.count(len(unified.tables), 'table')} and {wording.count(rows, 'row')}"
     )
     return markdown.join(
         f"# {sentence}",
@@ -381,8 +389,7 @@ def _benchmark_markdown(account: Account) -> str:
             _latency_picture(account),
             _titled(tables.latencies(account, evidence.latencies, "Requests")),
             _titled(tables.latencies(account, evidence.operations, "LangGraph operations")),
-            f"Evidence: {wording.count(evidence.blocks, 'block')}. A plain restart of the application takes "
-            f"{wording.format_ms(evidence.restart_ms)}.",
+            _evidence_said(evidence),
             _titled(tables.criteria(accounts.metrics(account), "What the plan monitors")),
         ]
     return markdown.join(
@@ -390,6 +397,12 @@ def _benchmark_markdown(account: Account) -> str:
         *parts,
         _titled(tables.findings(account.verdicts[GateName.BENCHMARK].findings, "Checks")),
     )
+
+
+def _evidence_said(evidence: BenchmarkEvidence) -> str:
+    blocks = wording.count(evidence.blocks, "block")
+    restart = wording.format_ms(evidence.restart_ms)
+    return f"Evidence: {blocks}. A plain restart of the application takes {restart}."
 
 
 def _gate_heading(account: Account, gate: GateName) -> str:
@@ -501,11 +514,12 @@ def schema_markdown(plan: MigrationPlan) -> str:
     """unified-schema.md: every table, index, trigger and view of the unified file and where it comes from."""
     names = {t.name for s in plan.sources for t in s.tables}
     contents = [_schema_contents(s) for s in plan.sources]
+    size = f"{wording.count(len(plan.sources), 'file')} with {wording.count(len(names), 'table')}"
+    moment = wording.format_moment(plan.created_at)
     # Nothing is cut here: the file lies in the run's folder and is no artifact.
     parts = [
         f"# Schema of {plan.target.name}",
-        f"{wording.count(len(plan.sources), 'file')} with {wording.count(len(names), 'table')}; "
-        f"planned {wording.format_moment(plan.created_at)} in run {plan.run}. Renames: none.",
+        f"{size}; planned {moment} in run {plan.run}. Renames: none.",
         "## Contents\n\n" + "\n".join(contents),
         _titled(tables.collisions(plan)),
         *(_schema_source(s) for s in plan.sources),
@@ -514,10 +528,11 @@ def schema_markdown(plan: MigrationPlan) -> str:
 
 
 def _schema_contents(source: SourceFacts) -> str:
-    lines = [f"- {markdown.code(source.label)} ({source.kind})"]
-    for item in _objects(source, "table", "view"):
-        lines.append(f"  - [{markdown.plain(item.name)}](#{_anchor(source, item)})")
-    return "\n".join(lines)
+    links = (
+        f"  - [{markdown.plain(item.name)}](#{_anchor(source, item)})"
+        for item in _objects(source, "table", "view")
+    )
+    return "\n".join([f"- {markdown.code(source.label)} ({source.kind})", *links])
 
 
 def _anchor(source: SourceFacts, item: SchemaObject) -> str:
@@ -530,11 +545,12 @@ def _schema_source(source: SourceFacts) -> str:
         if item.kind in {"index", "trigger"}:
             dependents[item.table].append(item)
     facts = {t.name: t for t in source.tables}
-    parts = [
-        f"## From {markdown.code(source.label)}",
-        f"{source.kind}, {source.encoding}, pages of {source.page_size} bytes, journal mode {source.journal_mode}, "
-        f"user_version {source.user_version}, application_id {source.application_id}",
-    ]
+    header = (
+        f"{source.kind}, {source.encoding}, pages of {source.page_size} bytes, "
+        f"journal mode {source.journal_mode}, user_version {source.user_version}, "
+        f"application_id {source.application_id}"
+    )
+    parts = [f"## From {markdown.code(source.label)}", header]
     for table in _objects(source, "table"):
         fact = facts.get(table.name)
         rows = f"{wording.count(fact.rows, 'row')}" if fact else "kept by SQLite itself"
@@ -553,7 +569,7 @@ def _schema_heading(source: SourceFacts, item: SchemaObject) -> str:
 
 def _dependent(item: SchemaObject) -> str:
     if item.sql is None:
-        return f"{item.kind} {markdown.code(item.name)}: SQLite makes it for a PRIMARY KEY or UNIQUE of the table"
+        return f"{item.kind} {markdown.code(item.name)}: made by SQLite for a PRIMARY KEY or UNIQUE"
     return f"{item.kind} {markdown.code(item.name)}\n\n{_definition(item)}"
 
 

@@ -38,16 +38,15 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         _require_no_drift(config, run)
     journal = Journal(run)
     with undo.hold_cutover_lock(run):
-        if read_state(run).reason != "rolling back":
-            running = application.is_running(config)
-            journal.write("rollback", "begin", pid=os.getpid(), running=running, reason="rolling back")
+        if undo.rollback_is_begun(run):
+            journal.write("rollback", "resumed", pid=os.getpid())
+        else:
+            journal.write("rollback", "begin", pid=os.getpid(), running=application.is_running(config))
         try:
             carried = undo.undo_acts(config, run, journal)
         except UnifyError as error:
             journal.write("rollback", "failed", reason=error.message)
             raise
-        (run.evidence / "cutover.json").unlink(missing_ok=True)
-        (run.evidence / "archive.json").unlink(missing_ok=True)
         journal.write("rollback", "done")
     kept = run.path / undo.KEPT_NAME
     return RollbackRecord(

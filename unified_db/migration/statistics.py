@@ -20,6 +20,7 @@ Samples = NDArray[np.float64]
 """Response times in milliseconds."""
 
 _RESAMPLES = 400
+_PRIOR_DEGREES = 4
 _GRID = 200_001
 
 
@@ -47,7 +48,7 @@ class Comparison:
         ratio: Geometric mean over the blocks of median after by median before.
         low: Lower bound of the ratio's confidence interval.
         high: Upper bound of it.
-        before_ms: Median over the blocks' medians.
+        before_ms: Geometric mean over the blocks' medians, so that after_ms / before_ms is the ratio.
         after_ms: As before_ms.
         p95_ratio: Median over the blocks of the ratio of 95th percentiles.
     """
@@ -67,17 +68,22 @@ class Comparison:
         return self.after_ms - self.before_ms
 
 
-def compare(blocks: Sequence[Block], *, level: float, seed: int) -> Comparison:
+def compare(
+    blocks: Sequence[Block], *, level: float, seed: int, usual_variance: float | None = None
+) -> Comparison:
     """Compare two sides over *blocks*.
 
     The interval is that of the mean of the blocks' log ratios: its standard error from a
-    bootstrap over blocks and within them, widened by Student's factor for few blocks, since a
-    bootstrap of three blocks alone believes itself far too much.
+    bootstrap, widened by Student's factor for few blocks, since a bootstrap of three blocks
+    alone believes itself far too much.
 
     Args:
         blocks: At least one; each with at least one response time per side.
         level: Probability that the interval misses the true ratio, such as 0.05.
         seed: Of the resampling; the same seed gives the same interval.
+        usual_variance: What :func:`variance_between` says of other requests in the same blocks.
+            Three blocks alone hardly know their own variance; this counts as four more
+            (the moderated t of Smyth 2004, doi 10.2202/1544-6115.1027).
 
     Raises:
         ValueError: No block, or a block without a response time.
@@ -86,18 +92,36 @@ def compare(blocks: Sequence[Block], *, level: float, seed: int) -> Comparison:
         raise ValueError("nothing to compare: every block needs response times of both sides")
     ratios = np.array([_log_ratio(block) for block in blocks])
     centre = float(ratios.mean())
-    half_width = _half_width(blocks, ratios, level=level, seed=seed)
+    half_width = _half_width(blocks, level=level, seed=seed, usual_variance=usual_variance)
     p95s = np.array([[np.percentile(b.before, 95), np.percentile(b.after, 95)] for b in blocks])
     return Comparison(
         ratio=math.exp(centre),
         low=math.exp(centre - half_width),
         high=math.exp(min(centre + half_width, 50.0)),
-        before_ms=float(np.median([np.median(b.before) for b in blocks])),
-        after_ms=float(np.median([np.median(b.after) for b in blocks])),
+        before_ms=_typical([b.before for b in blocks]),
+        after_ms=_typical([b.after for b in blocks]),
         before_p95_ms=float(np.median(p95s[:, 0])),
         after_p95_ms=float(np.median(p95s[:, 1])),
         p95_ratio=float(np.median(p95s[:, 1] / p95s[:, 0])),
     )
+
+
+def variance_between(blocks: Sequence[Block], *, seed: int) -> float:
+    """How much the log ratio varies from block to block, from a bootstrap over blocks and within them.
+
+    Never less than what the spread of single requests within a block explains by itself, so that
+    a few blocks which agree by luck do not look like certainty. Infinite for one block.
+    """
+    count = len(blocks)
+    if count == 1:
+        return math.inf
+    random = np.random.default_rng(seed)
+    within = float(np.mean([_resampled_log_ratios(block, random).var() for block in blocks]))
+    ratios = np.array([_log_ratio(block) for block in blocks])
+    means = ratios[random.integers(count, size=(_RESAMPLES, count))].mean(axis=1)
+    # Resampling n of n understates the variance between blocks by (n-1)/n.
+    between = float(means.var()) * count * count / (count - 1)
+    return max(between, within)
 
 
 def decide(
@@ -155,23 +179,24 @@ def thin(samples: Samples, *, keep: int, seed: int) -> tuple[float, ...]:
     return tuple(round(float(s), 3) for s in samples)
 
 
+def _typical(sides: Sequence[Samples]) -> float:
+    return math.exp(float(np.mean([math.log(float(np.median(side))) for side in sides])))
+
+
 def _log_ratio(block: Block) -> float:
     return math.log(float(np.median(block.after)) / float(np.median(block.before)))
 
 
-def _half_width(blocks: Sequence[Block], ratios: Samples, *, level: float, seed: int) -> float:
-    count = len(blocks)
+def _half_width(blocks: Sequence[Block], *, level: float, seed: int, usual_variance: float | None) -> float:
+    degrees, variance = len(blocks) - 1, variance_between(blocks, seed=seed)
     # One block says nothing of how much blocks differ.
-    if count == 1:
+    if not degrees:
         return math.inf
-    random = np.random.default_rng(seed)
-    within = np.array([_resampled_log_ratios(block, random) - _log_ratio(block) for block in blocks])
-    picked = random.integers(count, size=(_RESAMPLES, count))
-    column = np.arange(_RESAMPLES)[:, None]
-    # Resampling n of n understates the variance between blocks by (n-1)/n.
-    between = (ratios[picked] - ratios.mean()) * math.sqrt(count / (count - 1))
-    means = (between + within[picked, column]).mean(axis=1)
-    return student_quantile(1 - level / 2, count - 1) * float(means.std())
+    if usual_variance is not None:
+        weighted = degrees * variance + _PRIOR_DEGREES * usual_variance
+        degrees += _PRIOR_DEGREES
+        variance = weighted / degrees
+    return student_quantile(1 - level / 2, degrees) * math.sqrt(variance / len(blocks))
 
 
 def _resampled_log_ratios(block: Block, random: np.random.Generator) -> Samples:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from unified_db.migration import wording
-from unified_db.migration.account import Account, Criterion, Span, digests, file_sizes, within
+from unified_db.migration.account import Account, Criterion, Span, digests, within
 from unified_db.migration.records import Finding, Latency, MigrationPlan, TestOutcome, Verdict
 
 CellKind = Literal["text", "code", "number", "mark"]
@@ -61,7 +61,7 @@ def number(value: float | str) -> Cell:
 
 def mark(passed: bool | None) -> Cell:
     """A cell with a result in words, so that no colour is needed to read it."""
-    words = {True: "✓ passed", False: "✗ failed", None: "– not known"}
+    words = {True: "✓ passed", False: "✗ failed", None: "○ not measured"}
     return Cell(words[passed], "mark", passed)
 
 
@@ -166,18 +166,22 @@ def findings(items: Iterable[Finding], caption: str) -> Table:
 
 
 def gates(account: Account) -> Table:
-    """One row per gate that has a verdict."""
+    """One row per gate that has a verdict; why it is closed where one is."""
+    verdicts = account.verdicts.values()
     rows = [
         (
             text(v.gate.value),
             Cell("✓ open" if v.passed else "✗ closed", "mark", v.passed),
             number(f"{len(v.findings) - len(v.failures)} of {len(v.findings)}"),
             number(wording.format_seconds(v.seconds)),
-            text(_first_failure(v)),
         )
-        for v in account.verdicts.values()
+        for v in verdicts
     ]
-    return _table("Gates", "gate | state | checks passed | took | why", rows)
+    columns = "gate | state | checks passed | took"
+    if account.closed:
+        explained = [(*row, text(_first_failure(v))) for row, v in zip(rows, verdicts, strict=True)]
+        return _table("Gates", f"{columns} | why", explained)
+    return _table("Gates", columns, rows)
 
 
 def _first_failure(verdict: Verdict) -> str:
@@ -213,12 +217,14 @@ def latencies(account: Account, items: Sequence[Latency], caption: str) -> Table
             number(wording.format_ms(one.before_p95_ms)),
             number(wording.format_ms(one.after_p95_ms)),
             number(wording.format_ratio(one.ratio)),
-            number(f"{wording.format_ratio(one.low)} – {wording.format_ratio(one.high)}"),
+            number(f"{wording.format_ratio(one.low)} to {wording.format_ratio(one.high)}"),
             mark(within(account, one)),
         )
         for one in items
     ]
-    columns = "request | at once | median before | after | p95 before | p95 after | ratio | interval | result"
+    columns = (
+        "request | at a time | median before | after | p95 before | p95 after | ratio | interval | result"
+    )
     return _table(caption, columns, rows)
 
 
@@ -226,22 +232,6 @@ def criteria(items: Iterable[Criterion], caption: str) -> Table:
     """What the plan asks for, against what was measured."""
     rows = [(text(c.name), text(c.required), text(c.measured), mark(c.passed)) for c in items]
     return _table(caption, "criterion | required | measured | result", rows)
-
-
-def weights(account: Account) -> list[tuple[str, str, str, float]]:
-    """(what, before, after, ratio) of what has a size: files and memory."""
-    found = []
-    sizes = file_sizes(account)
-    if sizes:
-        found.append(("Database files", *sizes))
-    if account.benchmark:
-        rss = (account.benchmark.before_rss_bytes, account.benchmark.after_rss_bytes)
-        found.append(("Peak memory of the server", *rss))
-    return [
-        (what, wording.format_bytes(before), wording.format_bytes(after), after / before)
-        for what, before, after in found
-        if before
-    ]
 
 
 # ---- what was done -------------------------------------------------------------------------------
@@ -271,7 +261,7 @@ def cutover(account: Account) -> Table:
         ("files edited", wording.format_number(len(record.edited))),
         ("process started", "none: you start it" if record.pid is None else str(record.pid)),
     ]
-    return _table("Cut-over", "what | measured", [(text(a), number(b)) for a, b in rows])
+    return _table("Cut-over", "what | measured", [(text(a), text(b)) for a, b in rows])
 
 
 def originals(account: Account) -> Table:

@@ -96,8 +96,7 @@ def recover_run(config: MigrationConfig, run: RunFolder) -> bool:
     with hold_cutover_lock(run):
         log.info("recovery: run %s was interrupted; taking its cut-over back", run.name)
         undo_acts(config, run, journal)
-        event = "rollback" if _last_was_rollback(run) else "cutover"
-        if event == "rollback":
+        if rollback_is_begun(run):
             journal.write("rollback", "done", reason="finished after an interruption")
         else:
             journal.write("cutover", "undone", reason="it was interrupted")
@@ -106,16 +105,22 @@ def recover_run(config: MigrationConfig, run: RunFolder) -> bool:
 
 def is_half_done(run: RunFolder) -> bool:
     """True where a cut-over or a rollback of *run* was begun and neither ended nor was taken back."""
-    marks = [(e.event, e.status) for e in read_entries(run.journal) if e.event in ("cutover", "rollback")]
-    if not marks:
+    mark = _last_mark(run)
+    if mark is None:
         # Made ready, but not begun: only a copy beside the target may have been left.
         return bool(standing_acts(run))
-    return marks[-1] in (("cutover", "begin"), ("rollback", "begin"), ("rollback", "failed"))
+    return mark == ("cutover", "begin") or rollback_is_begun(run)
 
 
-def _last_was_rollback(run: RunFolder) -> bool:
-    events = [e.event for e in read_entries(run.journal) if e.event in ("cutover", "rollback")]
-    return bool(events) and events[-1] == "rollback"
+def rollback_is_begun(run: RunFolder) -> bool:
+    """True where a rollback of *run* was begun and has not come to its end."""
+    mark = _last_mark(run)
+    return mark is not None and mark[0] == "rollback" and mark[1] != "done"
+
+
+def _last_mark(run: RunFolder) -> tuple[str, str] | None:
+    marks = [(e.event, e.status) for e in read_entries(run.journal) if e.event in ("cutover", "rollback")]
+    return marks[-1] if marks else None
 
 
 def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> list[Carried]:
@@ -134,6 +139,9 @@ def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> list
     for act in reversed(standing):
         _UNDO[act.name](config, run, act)
         journal.undone(act)
+    # Records of a switch that no longer stands; the journal keeps its history.
+    for name in ("cutover", "archive"):
+        (run.evidence / f"{name}.json").unlink(missing_ok=True)
     return carried
 
 

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 MASK = "•••"
 UNKNOWN = "not known"
 
-_SIZES = ("kB", "MB", "GB", "TB")
+_SIZES = ("KiB", "MiB", "GiB", "TiB")
 
 # A password may hold "/" and "@" (SQLAlchemy accepts them raw), so everything up to the last "@" of the
 # word goes: a masked port is ugly, a shown password is a leak.
-_URL_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s:/@\"'<>`]*:[^\s\"'<>`]*@")
-_URL_TOKEN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?!git@)[^\s:/@\"'<>`]+@")
+# Anchored at "://", since a pattern that begins with the scheme takes quadratic time on a long word.
+_URL_LOGIN = re.compile(r"://[^\s:/@\"'<>`]*:[^\s\"'<>`]*@")
+_URL_TOKEN = re.compile(r"://(?!git@)[^\s:/@\"'<>`]+@")
 _QUERY = re.compile(
     r"(?P<key>[?&](?:[\w-]*(?:password|passwd|token|secret|key))=)[^\s&#\"'<>`]+", re.IGNORECASE
 )
@@ -47,12 +48,12 @@ _FAILURE_CHARS = 1200
 
 
 def format_bytes(count: float) -> str:
-    """A size with three digits in decimal units, such as '12.3 MB'."""
-    if abs(count) < 1000:
+    """A size with three digits in binary units, such as '12.3 MiB'."""
+    if abs(count) < 1024:
         return f"{count:.0f} bytes"
     size = float(count)
     for unit in _SIZES:
-        size /= 1000
+        size /= 1024
         if abs(size) < 999.5 or unit == _SIZES[-1]:
             break
     return f"{_three_digits(size)} {unit}"
@@ -124,8 +125,8 @@ def shorten(text: str, limit: int) -> str:
 
 def mask(text: str) -> str:
     """*text* without logins in URLs, bearer tokens and what is shaped like an API key."""
-    text = _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", text)
-    text = _URL_TOKEN.sub(rf"\g<scheme>{MASK}@", text)
+    text = _URL_LOGIN.sub(f"://{MASK}@", text)
+    text = _URL_TOKEN.sub(f"://{MASK}@", text)
     text = _QUERY.sub(rf"\g<key>{MASK}", text)
     text = _BEARER.sub(rf"\g<key>{MASK}", text)
     return _TOKEN.sub(MASK, text)

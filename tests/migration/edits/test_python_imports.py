@@ -88,10 +88,10 @@ def f():
     return UnifiedAsyncSqliteSaver, Other
 """,
     "for type checkers, on one line": """\
-if TYPE_CHECKING: from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver, Other
+if HINTS: from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver, Other
 def f(a: 'AsyncSqliteSaver'): ...
 --->
-if TYPE_CHECKING: from langgraph.checkpoint.sqlite.aio import Other; from unified_db import UnifiedAsyncSqliteSaver
+if HINTS: from langgraph.checkpoint.sqlite.aio import Other; from unified_db import UnifiedAsyncSqliteSaver
 def f(a: 'UnifiedAsyncSqliteSaver'): ...
 """,
     "twice, for type checkers and in a function": """\

@@ -25,22 +25,31 @@ _URL_TOKEN = re.compile(r"((?:git\+)?https?://)[^\s:/@\"'<>*]+@")
 _URL_QUERY = re.compile(
     r"([?&][\w-]*(?:secret|token|passw|pwd|api_?key|signature)[\w-]*=)[^&\s\"'<>]+", re.IGNORECASE
 )
+# Possessive, so that a long line of blanks is not tried in every way to split it.
 _PAIR = re.compile(
-    r"""^(?P<head>[\s\-{,]*(?:export\s+|set\s+)?["']?(?P<name>[\w.$\- ]+?)["']?\s*[:=]\s*)(?P<value>\S.*?)?
-        (?P<tail>,?\s*)$""",
+    r"""(?P<head>[\s\-{,]*+(?:(?:export|set)\s++)?["']?)(?P<name>[\w.$][\w.$\- ]*+)
+        (?P<sign>["']?\s*+[:=]\s*+)(?P<value>.*)""",
     re.VERBOSE,
 )
 _INLINE_PAIR = re.compile(
-    r"""(?P<head>["']?(?P<name>\b[\w-]+)["']?\]?\s*(?::\s*[\w.\[\]| ]+?)?\s*[:=]\s*(?:[\w.]+\()?)
+    r"""(?P<head>["']?(?<![\w-])(?P<name>[\w-]++)["']?\]?\s*(?::\s*[\w.\[\]| ]+?)?\s*[:=]\s*(?:[\w.]+\()?)
         (?P<value>[rbuRBU]{0,2}(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))""",
     re.VERBOSE,
 )
+# A name whose value begins on the next line, or goes on there: `API_KEY = (`, `"token":`.
+_OPENED = re.compile(
+    r"""(?<![\w-])(?P<name>[\w-]++)["']?\]?\s*(?:(?::[^=]*)?=|(?<=["'])\s*:)\s*[rbuRBU]{0,2}
+        (?P<value>[\(\[{\\]?|\"{3}.*|'{3}.*)\s*$""",
+    re.VERBOSE,
+)
+_LITERAL = re.compile(r"""[rbuRBU]{0,2}(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _SECTION = re.compile(r"^\s*\[+\s*(?P<name>[^\]]+?)\s*\]+")
 _PEM_BEGIN, _PEM_END = (
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"),
     re.compile(r"-----END [A-Z ]*PRIVATE KEY"),
 )
 
+_LONG_QUOTES = ('"""', "'''")
 _STRUCTURED = {".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf", ".properties", ".env"}
 
 
@@ -92,13 +101,32 @@ class _Masker:
         if self._in_pem or _PEM_BEGIN.search(body):
             self._in_pem = not _PEM_END.search(body)
             return MASK + end
-        return (self._mask_structured(body) if self._structured else mask_line(body)) + end
+        if self._closing:
+            self._closing = "" if self._closing in body else self._closing
+            return MASK + end
+        return (self._mask_structured(body) if self._structured else self._mask_code(body)) + end
+
+    def _mask_code(self, body: str) -> str:
+        indent = len(body) - len(body.lstrip())
+        if self._deeper_than is not None and body.strip() and indent > self._deeper_than:
+            return _LITERAL.sub(MASK, mask_line(body))
+        self._deeper_than = None
+        opened = _OPENED.search(body) if len(body) <= _LONGEST_LINE else None
+        if opened and is_secret_name(opened["name"]):
+            self._deeper_than = indent
+            if opened["value"][:3] in _LONG_QUOTES:
+                self._await_closing(opened["value"])
+                return body[: opened.start("value")] + MASK
+        return mask_line(body)
+
+    def _await_closing(self, value: str) -> None:
+        """Mask what follows up to the end of a text over several lines that *value* begins."""
+        quotes = value[:3]
+        if quotes in _LONG_QUOTES and quotes not in value[3:]:
+            self._closing = quotes
 
     def _mask_structured(self, body: str) -> str:
         indent = len(body) - len(body.lstrip())
-        if self._closing:
-            self._closing = "" if self._closing in body else self._closing
-            return MASK
         if self._deeper_than is not None and (not body.strip() or indent > self._deeper_than):
             return MASK if body.strip() else body
         self._deeper_than = None
@@ -106,19 +134,18 @@ class _Masker:
         if section and not body.strip().endswith(","):
             self._section_secret = is_secret_name(section["name"])
             return body
-        pair = _PAIR.match(body)
+        pair = _PAIR.match(body.rstrip())
         if not pair or not (self._section_secret or is_secret_name(pair["name"])):
             return mask_line(body)
         return self._mask_pair(pair, indent)
 
     def _mask_pair(self, pair: re.Match[str], indent: int) -> str:
-        value = pair["value"] or ""
+        value = pair["value"].removesuffix(",")
         self._deeper_than = indent
-        for quotes in ('"""', "'''"):
-            if value.startswith(quotes) and quotes not in value[3:]:
-                self._closing = quotes
+        self._await_closing(value)
         opens = value in {"", "{", "[", "|", ">", "|-", ">-"}
-        return pair["head"] + (value if opens else MASK) + pair["tail"]
+        tail = "," if pair["value"].endswith(",") else ""
+        return pair["head"] + pair["name"] + pair["sign"] + (value if opens else MASK) + tail
 
 
 def _split_end(line: str) -> tuple[str, str]:

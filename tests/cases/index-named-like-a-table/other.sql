@@ -1,0 +1,2 @@
+CREATE TABLE other (id INTEGER PRIMARY KEY, x);
+CREATE INDEX users ON other (x);

@@ -1,0 +1,280 @@
+"""Swapped, or exactly as before: the cut-over and its way back on a real small application."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.prefect_side.tiny_application import TinyApplication
+from unified_db import files
+from unified_db.errors import (
+    CutoverRefusedError,
+    CutoverUndoneError,
+    GateClosedError,
+    RollbackError,
+    UsageError,
+)
+from unified_db.migration import archive, cutover, phases, processes, rollback, undo
+from unified_db.migration.journal import read_state, standing_acts
+from unified_db.migration.records import Approval, GateName
+from unified_db.migration.runs import RunFolder, create_run
+
+DRIVER = Path(__file__).with_name("crash_driver.py")
+ROOT = Path(__file__).parents[2]
+
+
+class Move:
+    """A tiny application that runs, with everything ready for its cut-over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = TinyApplication.create(folder)
+        self.run = self.prepare()
+
+    def prepare(self) -> RunFolder:
+        config = self.app.config()
+        run = create_run(config.state_folder)
+        files.write_durably(run.config, config.file.read_bytes())
+        plan = phases.plan(config, run)
+        backups = phases.backup(run, plan)
+        phases.merge(run, backups)
+        self.before = self.tree()
+        self.start()
+        return run
+
+    def start(self) -> None:
+        config = self.app.config()
+        processes.start_detached(
+            config.command(config.app.start),
+            cwd=config.cwd,
+            env={},
+            log_file=self.app.root.parent / "app.log",
+        ).wait_ready(processes.ready_url(config, port=config.app.port), timeout_s=20)
+
+    def switch(self) -> None:
+        cutover.perform_cutover(self.app.config(), self.run)
+
+    def approval(self) -> Approval:
+        return Approval(
+            run=self.run.name,
+            approved_by="a test",
+            approved_at=datetime.now(UTC),
+            evidence_sha256=self.run.evidence_digest(),
+            gates=tuple(GateName),
+        )
+
+    def tree(self) -> dict[str, str]:
+        """Digest of every file of the application but its databases and its pid file."""
+        return {
+            str(p.relative_to(self.app.root)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(self.app.root.rglob("*"))
+            if p.is_file()
+            and not {".unify-db", "__pycache__", "data"} & set(p.parts)
+            and p.name != "server.pid"
+        }
+
+    def answer(self) -> dict[str, int]:
+        url = f"http://127.0.0.1:{self.app.config().app.port}/"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return dict(json.load(response))
+
+    def add(self, path: Path, table: str, *texts: str) -> None:
+        with closing(sqlite3.connect(path)) as conn, conn:
+            conn.executemany(f"INSERT INTO {table} (text) VALUES (?)", [(t,) for t in texts])
+
+    def texts(self, path: Path, table: str) -> list[str]:
+        with closing(sqlite3.connect(path)) as conn:
+            return [row[0] for row in conn.execute(f"SELECT text FROM {table} ORDER BY id")]
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> Iterator[Move]:
+    made = Move(tmp_path)
+    yield made
+    with suppress(Exception):
+        made.app.stop()
+
+
+def is_old(move: Move) -> bool:
+    return move.tree() == move.before and not move.app.unified.exists()
+
+
+def is_new(move: Move) -> bool:
+    return "data/unified.db" in (move.app.root / ".env").read_text() and move.app.unified.exists()
+
+
+def test_the_application_serves_on_one_file_after_the_switch(move: Move) -> None:
+    move.switch()
+    assert is_new(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+    assert read_state(move.run).state == "switched"
+
+
+def test_rows_written_after_the_backup_arrive(move: Move) -> None:
+    move.add(move.app.notes, "notes", "late")
+    with closing(sqlite3.connect(move.app.events)) as conn, conn:
+        conn.execute("UPDATE events SET text = 'changed' WHERE id = 1")
+        conn.execute("DELETE FROM events WHERE id = 2")
+    move.switch()
+    assert move.texts(move.app.unified, "notes") == ["a", "b", "c", "late"]
+    assert move.texts(move.app.unified, "events") == ["changed", "c"]
+
+
+def test_an_old_path_fails_loudly_and_says_where_the_data_went(move: Move) -> None:
+    move.switch()
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        move.texts(move.app.notes, "notes")
+    assert str(move.app.unified) in move.app.notes.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("archived", [False, True], ids=["before-the-archive", "after-the-archive"])
+def test_a_rollback_restores_the_tree_and_keeps_what_was_written_since(move: Move, archived: bool) -> None:
+    move.switch()
+    if archived:
+        archive.archive_originals(move.app.config(), move.run)
+        assert list(move.run.originals.iterdir()) == []
+    move.add(move.app.unified, "notes", "since")
+    with closing(sqlite3.connect(move.app.unified)) as conn, conn:
+        conn.execute("UPDATE events SET text = 'changed' WHERE id = 1")
+        conn.execute("DELETE FROM events WHERE id = 3")
+    record = rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+    assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "since"]
+    assert move.texts(move.app.events, "events") == ["changed", "b"]
+    assert sorted(record.carried) == [("events", 0, 1, 1), ("notes", 1, 0, 0)]
+    with closing(sqlite3.connect(move.app.notes)) as conn:
+        assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert move.answer() == {"notes": 4, "events": 2}
+    assert read_state(move.run).state == "rolled_back"
+
+
+def test_rolling_back_twice_changes_nothing_more(move: Move) -> None:
+    move.switch()
+    rollback.roll_back(move.app.config(), move.run)
+    rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+
+
+def test_a_move_works_again_after_a_rollback(move: Move) -> None:
+    move.switch()
+    rollback.roll_back(move.app.config(), move.run)
+    move.app.stop()
+    move.run = move.prepare()
+    move.switch()
+    assert is_new(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_a_rollback_refuses_a_schema_that_changed_since(move: Move) -> None:
+    move.switch()
+    with closing(sqlite3.connect(move.app.unified)) as conn, conn:
+        conn.execute("CREATE TABLE added (x)")
+    with pytest.raises(RollbackError, match="table added is new"):
+        rollback.roll_back(move.app.config(), move.run)
+    assert is_new(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_a_rollback_of_a_run_that_switched_nothing_is_refused(move: Move) -> None:
+    with pytest.raises(UsageError, match="switched nothing"):
+        rollback.roll_back(move.app.config(), move.run)
+
+
+def test_an_application_that_fails_on_the_new_file_is_put_back(move: Move) -> None:
+    server = move.app.root / "server.py"
+    server.write_text(
+        server.read_text().replace(
+            "def count(", 'assert database("NOTES").name == "notes.db"\n\n\ndef count('
+        )
+    )
+    move.before = move.tree()
+    with pytest.raises(CutoverUndoneError, match="taken back"):
+        move.switch()
+    assert is_old(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+    assert standing_acts(move.run) == []
+
+
+def test_an_application_that_ignores_its_stop_is_left_running(move: Move) -> None:
+    text = move.app.toml.read_text().replace("{python} stop.py", "{python} -c pass")
+    move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 0.5"))
+    move.before = move.tree()
+    with closing(sqlite3.connect(move.app.notes)), pytest.raises(CutoverUndoneError):
+        # The server opens its files for each request only; this stands for one that keeps them open.
+        holder = subprocess.Popen(
+            [sys.executable, "-c", f"f = open({str(move.app.notes)!r}); input()"], stdin=subprocess.PIPE
+        )
+        try:
+            move.switch()
+        finally:
+            holder.communicate(b"\n")
+    assert is_old(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_a_file_that_was_edited_since_the_plan_stops_the_cutover_before_it_begins(move: Move) -> None:
+    env = move.app.root / ".env"
+    env.write_text(env.read_text() + "ADDED=1\n")
+    with pytest.raises(CutoverRefusedError, match="changed since the plan"):
+        move.switch()
+    assert move.answer() == {"notes": 3, "events": 3}
+    assert not move.app.unified.exists()
+
+
+def test_evidence_that_was_changed_after_its_approval_is_refused(move: Move) -> None:
+    approval = move.approval()
+    path = move.run.evidence / "merge.json"
+    path.write_text(path.read_text().replace("1", "2", 1))
+    with pytest.raises(GateClosedError, match="not what was approved"):
+        cutover.run_cutover(move.app.config(), move.run, approval)
+    assert is_old(move)
+
+
+def test_the_cutover_works_in_a_process_of_its_own(move: Move) -> None:
+    record = cutover.run_cutover(move.app.config(), move.run, move.approval())
+    assert is_new(move)
+    assert record.downtime_ms >= record.write_pause_ms > 0
+
+
+def drive(move: Move, verb: str, point: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, DRIVER, move.app.toml, move.run.path, verb, str(point)]
+    return subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.mark.parametrize("point", range(1, 100, 7))
+def test_a_kill_in_the_cutover_leaves_a_wholly_old_or_wholly_new_application(move: Move, point: int) -> None:
+    move.add(move.app.notes, "notes", "late")
+    done = drive(move, "cutover", point)
+    assert done.returncode in (-9, 0), done.stderr
+    undo.recover(move.app.config())
+    if is_new(move):
+        assert read_state(move.run).state in ("switched", "archived")
+        rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+    assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "late"]
+    assert move.answer() == {"notes": 4, "events": 3}
+    leftovers = [p.name for p in (move.app.root / "data").iterdir()]
+    assert not [n for n in leftovers if "partial" in n or "ready" in n], leftovers
+
+
+@pytest.mark.parametrize("point", range(1, 80, 9))
+def test_a_kill_in_the_rollback_is_finished_by_the_next_one(move: Move, point: int) -> None:
+    assert drive(move, "cutover", 0).returncode == 0
+    move.add(move.app.unified, "notes", "since")
+    done = drive(move, "rollback", point)
+    assert done.returncode in (-9, 0), done.stderr
+    rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+    assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "since"]
+    assert move.answer() == {"notes": 4, "events": 3}
