@@ -574,6 +574,37 @@ def test_a_rollback_that_broke_off_is_not_called_switched(run: RunFolder) -> Non
     assert standing_of(run)[0] is Standing.INTERRUPTED
 
 
+def test_a_run_that_failed_says_why(run: RunFolder) -> None:
+    fill(run, until="plan")
+    Journal(run).write("run", "failed", reason=f"a writer held {APP} for 5 s")
+    assert f"after the plan: a writer held {APP} for 5 s." in standing_of(run)[1]
+
+
+def test_a_switched_run_that_failed_before_its_archive_can_go_on(run: RunFolder) -> None:
+    fill(run, until="cutover")
+    Journal(run).write("run", "failed", reason="no space left for the archive")
+    found, _, steps = standing_of(run)
+    assert found is Standing.SWITCHED
+    assert f"unify-db resume {run.name}" in steps
+
+
+def test_a_slow_tail_is_named_as_the_reason(run: RunFolder) -> None:
+    evidence, _ = make_benchmark()
+    tail = finding(
+        "slowest responses (95th percentile)", "ping, 8 at a time", "at most 1.50x", "1.61x", passed=False
+    )
+    run.save("evidence-benchmark", evidence)
+    run.save("verdict-benchmark", Verdict(gate=GateName.BENCHMARK, findings=(tail,)))
+    times = accounts.criteria(accounts.load_account(run))[3]
+    assert times.passed is False
+    assert "slowest responses (95th percentile) of ping, 8 at a time: 1.61x" in times.measured
+
+
+def test_files_are_named_from_the_root_of_the_application(run: RunFolder) -> None:
+    fill(run)
+    assert "| `backend/scripts/backup.sh` |" in report.phase_markdown("archive", run)
+
+
 def test_a_dry_run_says_that_it_is_one(run: RunFolder) -> None:
     fill(run, until="benchmark")
     Journal(run).write("run", "begin", dry_run=True)
@@ -798,7 +829,7 @@ def test_a_table_artifact_has_the_failed_checks_first_in_plain_text(run: RunFold
 
 
 def test_a_cut_table_says_what_is_missing() -> None:
-    content = tables.paths([f"f{i}" for i in range(5)], "Files", "file")
+    content = tables.places([f"f{i}" for i in range(5)], "Files", "file")
     assert markdown.table(content, limit=2).splitlines()[2:] == [
         "| `f0` |",
         "| `f1` |",

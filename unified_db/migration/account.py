@@ -133,8 +133,14 @@ class Account:
     @property
     def reason(self) -> str:
         """Why the run stopped, as its journal tells it; empty where it went on."""
-        told = next((e for e in reversed(self.entries) if e.fields.get("reason")), None)
-        return str(told.fields["reason"]) if told else ""
+        ends = [e for e in self.entries if e.status in {"failed", "undone"} and e.fields.get("reason")]
+        return str(ends[-1].fields["reason"]) if ends else ""
+
+    @property
+    def failed(self) -> bool:
+        """True where the last that the journal tells of is that the run failed."""
+        marks = [(e.event, e.status) for e in self.entries if e.event == "run"]
+        return bool(marks) and marks[-1] == ("run", "failed")
 
     @property
     def target(self) -> str:
@@ -147,10 +153,23 @@ class Account:
         """How many files the application uses today."""
         return len(self.plan.sources) if self.plan else len(self.backups.items) if self.backups else 0
 
+    def place(self, path: Path) -> str:
+        """*path* relative to the application's root where it lies below it."""
+        root = _application_root(self.plan) or self.home
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
     @property
     def home(self) -> Path:
         """The folder of the configuration, where the commands are typed."""
         return self.run.path.parent.parent.parent
+
+
+def _application_root(plan: MigrationPlan | None) -> Path | None:
+    """The root that the sources' labels are relative to."""
+    for source in plan.sources if plan else ():
+        if str(source.path).endswith(f"/{source.label}"):
+            return Path(str(source.path).removesuffix(f"/{source.label}"))
+    return None
 
 
 def load_account(run: RunFolder) -> Account:
@@ -220,7 +239,7 @@ def _standing_of_switch(account: Account) -> Standing | None:
     last = (acts[-1].event, acts[-1].status) if acts else ("", "")
     recorded = _recorded_standing(account)
     # Records are saved when their phase has ended, so a record beats the intent that came before it.
-    if last == ("rollback", "begin") and recorded is Standing.ROLLED_BACK:
+    if last in {("rollback", "begin"), ("rollback", "resumed")} and recorded is Standing.ROLLED_BACK:
         return recorded
     if last == ("cutover", "begin") and recorded in {Standing.SWITCHED, Standing.ARCHIVED}:
         return recorded
@@ -229,6 +248,7 @@ def _standing_of_switch(account: Account) -> Standing | None:
         ("cutover", "failed"): Standing.INTERRUPTED,
         ("cutover", "undone"): Standing.UNDONE,
         ("rollback", "begin"): Standing.INTERRUPTED,
+        ("rollback", "resumed"): Standing.INTERRUPTED,
         ("rollback", "failed"): Standing.INTERRUPTED,
         ("rollback", "done"): Standing.ROLLED_BACK,
     }
@@ -265,9 +285,12 @@ def _say_stopped(account: Account) -> str:
     if account.plan and account.plan.collisions:
         clashes = wording.count(len(account.plan.collisions), "name")
         return f"The sources cannot be merged as they are: {clashes} collide. Nothing was changed."
+    if account.reason:
+        said = wording.shorten(account.reason, 300).rstrip(".")
+        return f"The run stopped after {_last_phase(account)}: {said}. Nothing was switched."
     missing = [g.value for g in GateName if g not in account.verdicts]
     return (
-        f"The run has ended {_last_phase(account)}; no verdict yet from {wording.join_words(missing)}. "
+        f"The run got as far as {_last_phase(account)}; no verdict yet from {wording.join_words(missing)}. "
         "Nothing was switched."
     )
 
@@ -348,7 +371,7 @@ def _last_phase(account: Account) -> str:
         ("the merge", account.unified is not None),
         ("the backup", account.backups is not None),
     )
-    return "after " + next((name for name, done in ended if done), "the plan")
+    return next((name for name, done in ended if done), "the plan")
 
 
 # ---- what to do next -----------------------------------------------------------------------------
@@ -378,14 +401,19 @@ def next_steps(account: Account) -> list[Step]:
 
 
 def _keep_switch(account: Account) -> list[Step]:
-    if not account.run.patch.exists():
-        return []
-    return [
-        Step(
-            "Commit the switch if you deploy from git: the next deploy would bring the old paths back.",
-            f"git apply --check {account.run.patch}",
+    found = []
+    if account.failed and account.archive is None:
+        found.append(
+            Step("The old files are not archived yet; go on:", f"unify-db resume {account.run.name}")
         )
-    ]
+    if account.run.patch.exists():
+        found.append(
+            Step(
+                "If you deploy from git, commit the switch there, or the next deploy brings the old paths back:",
+                f"git apply {account.run.patch}",
+            )
+        )
+    return found
 
 
 def _steps_stopped(account: Account) -> list[Step]:
@@ -501,13 +529,27 @@ def _criterion_times(account: Account, name: str = "") -> Criterion:
     if account.benchmark is None or not account.benchmark.latencies:
         return _unmeasured(name, required)
     latencies = account.benchmark.latencies
-    worst = max(latencies, key=lambda one: one.high)
     ratios = [one.ratio for one in latencies]
-    measured = (
-        f"ratios {wording.format_ratio(min(ratios))} to {wording.format_ratio(max(ratios))}; "
-        f"widest bound {wording.format_ratio(worst.high)} ({measured_name(worst)})"
-    )
-    return Criterion(name, required, measured, all(within(account, one) for one in latencies))
+    low, high = wording.format_ratio(min(ratios)), wording.format_ratio(max(ratios))
+    closing = [one for one in latencies if not within(account, one)]
+    said = _closing_said(account, closing[0]) if closing else _within_said(account, latencies)
+    return Criterion(name, required, f"ratios {low} to {high}; {said}", not closing)
+
+
+def _within_said(account: Account, latencies: Sequence[Latency]) -> str:
+    bounded = sum(one.high <= account.limits.max_ratio for one in latencies)
+    rest = len(latencies) - bounded
+    small = f", {rest} less than {account.limits.min_diff_ms:g} ms slower" if rest else ""
+    return f"{bounded} of {len(latencies)} within the bound{small}"
+
+
+def _closing_said(account: Account, latency: Latency) -> str:
+    """Why *latency* closes, in the gate's own words where it has some: its tail may be the reason."""
+    verdict = account.verdicts.get(GateName.BENCHMARK)
+    found = next((f for f in verdict.failures if _names(f, latency)), None) if verdict else None
+    if found:
+        return f"{found.check} of {found.where}: {found.measured}"
+    return f"{measured_name(latency)}: bound {wording.format_ratio(latency.high)}"
 
 
 def within(account: Account, latency: Latency) -> bool:

@@ -11,7 +11,9 @@ MAX_BYTES = 280_000
 """Prefect refuses artifacts of 1 MB and its page is slow long before that."""
 
 _CELL_CHARS = 400
-_SPECIAL = re.compile(r"([\\`*\[\]<>|~])")
+_SPECIAL = re.compile(r"([\\`*\[\]<|~])")
+# These mean something at the beginning of a line alone.
+_LEADING = re.compile(r"^([#>+=-])")
 # An underscore inside a word is text; only one at a word's edge can begin emphasis.
 _EDGE_UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
 
@@ -19,7 +21,7 @@ _EDGE_UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
 def plain(text: str) -> str:
     """*text* on one line, with everything escaped that Markdown would read as markup."""
     flat = " ".join(wording.mask(text).split())
-    return _EDGE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", flat))
+    return _LEADING.sub(r"\\\1", _EDGE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", flat)))
 
 
 def code(text: str, *, in_table: bool = False) -> str:

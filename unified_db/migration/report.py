@@ -306,7 +306,7 @@ def _plan_markdown(account: Account) -> str:
                 tables.collisions(plan),
                 tables.sources(plan),
                 tables.planned_tables(plan),
-                tables.edits(plan),
+                tables.edits(account),
             )
         ),
         *(
@@ -425,7 +425,7 @@ def _cutover_markdown(account: Account) -> str:
         f"# {markdown.plain(sentence)}",
         markdown.table(tables.cutover(account)),
         _titled(tables.findings(record.health, "Health")),
-        _titled(tables.paths(record.edited, "Edited files", "file")),
+        _titled(tables.paths(account, record.edited, "Edited files")),
         _titled(tables.originals(account)),
         f"To take it back: {markdown.code(f'unify-db rollback {account.run.name}')}",
     )
@@ -444,8 +444,8 @@ def _archive_markdown(account: Account) -> str:
         f"# {sentence}",
         f"In {markdown.code(str(record.folder))}, read back and equal by digest.",
         markdown.table(tables.archive(account)),
-        _titled(tables.paths(record.edited, "Edited files", "file")),
-        _titled(tables.paths(record.mentions, "Still naming an old path", "place")),
+        _titled(tables.paths(account, record.edited, "Edited files")),
+        _titled(tables.places(record.mentions, "Still naming an old path", "place")),
     )
 
 
@@ -462,7 +462,7 @@ def _rollback_markdown(account: Account) -> str:
         f"{moment} {aside}".strip(),
         _titled(tables.carried(account)),
         _titled(tables.findings(record.findings, "Checks")),
-        _titled(tables.paths(record.restored, "Restored", "file")),
+        _titled(tables.paths(account, record.restored, "Restored")),
     )
 
 

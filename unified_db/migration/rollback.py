@@ -14,7 +14,7 @@ from unified_db import sqlite
 from unified_db.errors import RollbackError, UnifyError, UsageError
 from unified_db.migration import application, undo
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Journal, read_state, standing_acts
+from unified_db.migration.journal import Journal, acts, read_entries, read_state, standing_acts
 from unified_db.migration.records import Finding, RollbackRecord
 from unified_db.migration.runs import RunFolder
 
@@ -33,8 +33,10 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     standing = standing_acts(run)
     if not standing:
         return _nothing_to_do(run)
-    restored = tuple(Path(a.before["path"]) for a in standing if a.name == "move")
-    if restored and config.target_path.exists():
+    moves = [a for a in acts(read_entries(run.journal)) if a.name == "move"]
+    restored = tuple(dict.fromkeys(Path(a.before["path"]) for a in moves))
+    # Once begun it is only finished: what was taken back already is no drift.
+    if config.target_path.exists() and not undo.rollback_is_begun(run):
         _require_no_drift(config, run)
     journal = Journal(run)
     with undo.hold_cutover_lock(run):

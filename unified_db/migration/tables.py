@@ -119,9 +119,12 @@ def collisions(plan: MigrationPlan) -> Table:
     return _table("Collisions", "name | in | ways out", rows)
 
 
-def edits(plan: MigrationPlan) -> Table:
+def edits(account: Account) -> Table:
     """The edits that switch and archive make."""
-    rows = [(name(e.file), text(e.kind), text(f"at the {e.when}"), text(e.summary)) for e in plan.edits]
+    rows = [
+        (name(account.place(e.file)), text(e.kind), text(f"at the {e.when}"), text(e.summary))
+        for e in (account.plan.edits if account.plan else ())
+    ]
     return _table("Edits", "file | kind | when | what", rows)
 
 
@@ -147,7 +150,12 @@ def versions(plan: MigrationPlan) -> Table:
 def backups(account: Account) -> Table:
     """The copies of all sources."""
     rows = [
-        (name(b.label), number(wording.format_bytes(b.size_bytes)), name(b.sha256[:16]), name(b.path))
+        (
+            name(b.label),
+            number(wording.format_bytes(b.size_bytes)),
+            name(b.sha256[:16]),
+            name(account.place(b.path)),
+        )
         for b in (account.backups.items if account.backups else ())
     ]
     return _table("Backups", "source | size | sha256 | copy", rows)
@@ -266,7 +274,8 @@ def cutover(account: Account) -> Table:
 
 def originals(account: Account) -> Table:
     """Where the old files lie now."""
-    rows = [(name(old), name(new)) for old, new in (account.cutover.originals if account.cutover else ())]
+    moved = account.cutover.originals if account.cutover else ()
+    rows = [(name(account.place(old)), name(account.place(new))) for old, new in moved]
     return _table("Old files", "was at | lies at", rows)
 
 
@@ -285,9 +294,14 @@ def archive(account: Account) -> Table:
     return _table("Archived files", "file | size | archived | sha256 | as", rows)
 
 
-def paths(items: Iterable[Path | str], caption: str, column: str) -> Table:
+def places(items: Iterable[str], caption: str, column: str) -> Table:
     """A list of places as a table of one column."""
     return _table(caption, column, [(name(p),) for p in items])
+
+
+def paths(account: Account, items: Iterable[Path], caption: str) -> Table:
+    """A list of files as a table of one column."""
+    return places((account.place(p) for p in items), caption, "file")
 
 
 def carried(account: Account) -> Table:
