@@ -22,7 +22,7 @@ log = logging.getLogger("unified_db.artifacts")
 
 TIMEOUT_S = 5.0
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
-_MAX_CHARS = 300_000
+_MAX_CHARS = 240_000
 
 
 def publish(phase: str, run: RunFolder) -> None:

@@ -50,7 +50,7 @@ def test_the_wheel_takes_no_common_name(wheel: Path) -> None:
 def test_the_wheel_carries_the_flow_and_the_example(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     home = "unified_db/_flow"
-    assert {f"{home}/flows/cli.py", f"{home}/tasks/policy.py", f"{home}/prefect.yaml"} <= names
+    assert {f"{home}/flows/cli.py", f"{home}/tasks/policy.py"} <= names
     assert f"{home}/examples/chat_backend/unify.toml" in names
 
 

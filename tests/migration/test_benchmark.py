@@ -32,7 +32,7 @@ def notes(tmp_path):
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
     """What is planted here is coarse, so few requests show it."""
-    monkeypatch.setattr("unified_db.migration.measuring._PHASE_S", 0.1)
+    monkeypatch.setattr("unified_db.migration.measuring._PHASE_LIMITS_S", (0.1, 0.1))
 
 
 def run_benchmark(notes, **planted):

@@ -6,7 +6,7 @@ import pytest
 from unified_db.migration import statistics
 from unified_db.migration.statistics import Block, Comparison, Decision
 
-LOOKS = (3, 5, 8, 12)
+LOOKS = (3, 5, 8, 12, 18)
 LEVEL = statistics.level_per_look(0.05, len(LOOKS))
 
 

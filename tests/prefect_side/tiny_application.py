@@ -15,6 +15,7 @@ from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.processes import free_port
 
 _TREE = Path(__file__).parent / "apps" / "tiny"
+_REPOSITORY = Path(__file__).parent.parent.parent
 SECRET = "planted-secret-4711"
 
 
@@ -29,9 +30,9 @@ class TinyApplication:
         self.toml = root / "unify.toml"
 
     @classmethod
-    def create(cls, folder: Path) -> TinyApplication:
-        shutil.copytree(_TREE, folder / "tiny", ignore=shutil.ignore_patterns("__pycache__"))
-        application = cls(folder / "tiny")
+    def create(cls, folder: Path, name: str = "tiny") -> TinyApplication:
+        shutil.copytree(_TREE, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        application = cls(folder / name)
         (application.root / "data").mkdir()
         for path, table in ((application.notes, "notes"), (application.events, "events")):
             with closing(sqlite3.connect(path)) as connection, connection:
@@ -54,6 +55,8 @@ class TinyApplication:
                 "stop": "{python} stop.py",
                 "port": free_port(),
                 "ready": "/",
+                # Where the tests run from a checkout that is not installed.
+                "env": {"PYTHONPATH": str(_REPOSITORY)},
             },
             "source": [
                 {"path": "data/notes.db", "kind": "application"},

@@ -34,7 +34,7 @@ from unified_db.migration.statistics import Block, Comparison, Decision
 
 log = logging.getLogger(__name__)
 
-LOOKS = (3, 5, 8, 12)
+LOOKS = (3, 5, 8, 12, 18)
 """After how many blocks the evidence is judged."""
 
 _LEVEL = statistics.level_per_look(0.05, len(LOOKS))

@@ -7,6 +7,7 @@ some per cent for their whole life.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shutil
 import time
@@ -20,7 +21,7 @@ from random import Random
 
 from unified_db import files
 from unified_db.migration import operations, processes, stage
-from unified_db.migration.config import MigrationConfig
+from unified_db.migration.config import MigrationConfig, RequestConfig
 from unified_db.migration.load import SIDES, Client, Load, Side, Tally
 from unified_db.migration.records import Backups, UnifiedFile
 from unified_db.migration.runs import RunFolder
@@ -33,7 +34,8 @@ CONCURRENCIES = (1, 8)
 
 _WARM_UP_ROUNDS = 3
 _ROUND_LIMITS = (8, 60)
-_PHASE_S = 1.0
+_MAX_WEIGHT = 4
+_PHASE_LIMITS_S = (0.5, 1.5)
 _OPERATION_ROUNDS = 15
 _STOP_TIMEOUT_S = 10.0
 _LOG_ERROR = re.compile(rb"\b(?:ERROR|CRITICAL|FATAL)\b|Traceback \(most recent call last\)")
@@ -93,6 +95,7 @@ class Bench:
         self._run = run
         self._deadline = deadline
         self._random = Random(self.seed)  # noqa: S311 -- an order of requests, no secret
+        self._requests: list[RequestConfig] = []
         self._rounds = _ROUND_LIMITS[0]
         self._files: tuple[Path, Path] | None = None
 
@@ -110,19 +113,19 @@ class Bench:
             return True
         log.info("benchmark: starting the staged server on the old files")
         with self._serve("before") as server:
-            round_s = self._try_requests(server.port)
+            seconds = self._try_requests(server.port)
             begun = time.monotonic()
             server.process.stop(timeout_s=_STOP_TIMEOUT_S)
             with self._serve("before"):
                 self.measured.restart_ms = (time.monotonic() - begun) * 1000
-        low, high = _ROUND_LIMITS
-        self._rounds = max(low, min(high, round(_PHASE_S / max(round_s, 1e-3))))
-        log.info(
-            "benchmark: a plain restart takes %.1f s; each request is sent %d times per block",
-            self.measured.restart_ms / 1000,
-            self._rounds,
-        )
-        return not self.measured.errors
+        log.info("benchmark: a plain restart takes %.1f s", self.measured.restart_ms / 1000)
+        if self.measured.errors:
+            return False
+        weights = _weigh(seconds)
+        self._requests = [r for r in self._config.benchmark.request for _ in range(weights[r.name])]
+        round_s = sum(seconds[request.name] for request in self._requests)
+        self._rounds = _choose_rounds(self.measured.restart_ms / 1000, round_s)
+        return True
 
     def run_blocks(self, *, until: int) -> bool:
         """Run blocks until there are *until* of them; false where the time did not suffice.
@@ -156,18 +159,15 @@ class Bench:
                 leftover.unlink(missing_ok=True)
             shutil.copyfile(origin, copy)
 
-    def _try_requests(self, port: int) -> float:
-        """Send each request a few times to the old side; seconds of the quickest round."""
+    def _try_requests(self, port: int) -> dict[str, float]:
+        """Send each request a few times to the old side; seconds of each one's quickest answer."""
         tally = Tally()
-        seconds = []
         with closing(Client(port)) as client:
             for _ in range(_WARM_UP_ROUNDS):
-                begun = time.monotonic()
                 for request in self._config.benchmark.request:
                     tally.add("before", request.name, 1, client.send(request))
-                seconds.append(time.monotonic() - begun)
         self.measured.errors += tally.errors
-        return min(seconds)
+        return {name: min(times) / 1000 for (_, name, _), times in tally.times.items()}
 
     def _run_block(self) -> None:
         self.measured.blocks += 1
@@ -202,13 +202,14 @@ class Bench:
             self._note_footprint(servers)
 
     def _load(self, ports: Mapping[Side, int], tally: Tally, *, rounds: int) -> Load:
-        requests = self._config.benchmark.request
-        return Load(requests, ports, tally, rounds, self._random, self._deadline)
+        return Load(self._requests, ports, tally, rounds, self._random, self._deadline)
 
     def _keep(self, tally: Tally, into: dict[Series, list[Block]]) -> None:
         self.measured.errors += tally.errors
-        for series, block in tally.blocks():
-            into[series].append(block)
+        # A block that the end of the time has cut short has too few answers to count as one.
+        if time.monotonic() < self._deadline:
+            for series, block in tally.blocks():
+                into[series].append(block)
 
     def _look_for_strays(self, servers: Iterable[_StagedServer]) -> None:
         pids = [pid for server in servers for pid in server.process.pids()]
@@ -250,6 +251,23 @@ class Bench:
     def _wait(self, server: _StagedServer) -> None:
         url = processes.ready_url(self._config, port=server.port)
         server.process.wait_ready(url, timeout_s=self._config.app.ready_timeout_s)
+
+
+def _weigh(seconds: Mapping[str, float]) -> dict[str, int]:
+    """How often each request occurs in a round: quick ones more often.
+
+    In proportion to one by the root of the time, which for a given time makes all ratios equally sure.
+    """
+    slowest = max(seconds.values())
+    return {name: min(_MAX_WEIGHT, round(math.sqrt(slowest / own))) for name, own in seconds.items()}
+
+
+def _choose_rounds(restart_s: float, round_s: float) -> int:
+    """How many rounds a block has: the dearer a start is, the more is asked of the processes."""
+    shortest, longest = _PHASE_LIMITS_S
+    fewest, most = _ROUND_LIMITS
+    phase_s = max(shortest, min(longest, restart_s / 2))
+    return max(fewest, min(most, round(phase_s / max(round_s, 1e-3))))
 
 
 def _count_errors(path: Path, offset: int) -> int:

@@ -182,14 +182,13 @@ def _interval_shapes(latency: Latency, axis: RatioAxis) -> str:
     low, high, dot = axis.place(latency.low), axis.place(latency.high), axis.place(latency.ratio)
     one, limit = axis.place(1.0), axis.place(axis.limit)
     floor, y = 40.0, 20.0
-    ticks = "".join(
-        _tick(axis.place(t), floor, f"{t:g}") for t in axis.ticks() if abs(axis.place(t) - limit) > 34
-    )
+    ticks = "".join(_tick(axis.place(t), floor, f"{t:g}") for t in axis.ticks())
+    aside, anchor = (limit + 5, "start") if limit < _RIGHT - 60 else (limit - 5, "end")
     return (
         f'<line class="axis" x1="{_LEFT}" y1="{floor}" x2="{_RIGHT}" y2="{floor}"/>'
         f'<line class="axis" x1="{one:.1f}" y1="4" x2="{one:.1f}" y2="{floor}"/>'
         f'<line class="limit" x1="{limit:.1f}" y1="4" x2="{limit:.1f}" y2="{floor}"/>'
-        f"{ticks}{_tick(limit, floor, f'limit {axis.limit:g}')}"
+        f'<text class="mute" x="{aside:.1f}" y="10" text-anchor="{anchor}">limit {axis.limit:g}</text>{ticks}'
         f'<line class="span" x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}"/>'
         f"{_end(low, y, cut=latency.low < axis.low, way=-1)}"
         f"{_end(high, y, cut=latency.high > axis.high, way=1)}"

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from unified_db import files
 from unified_db.migration import account as accounts
-from unified_db.migration import markdown, plots, tables, wording
+from unified_db.migration import criteria, markdown, plots, tables, wording
 from unified_db.migration.account import Account, Standing
 from unified_db.migration.records import (
     BenchmarkEvidence,
@@ -83,6 +83,7 @@ class LatencyView:
 
     latency: Latency
     passed: bool
+    why: str
     spread: Markup
     interval: Markup
 
@@ -123,8 +124,8 @@ def _context(account: Account) -> dict[str, Any]:
         "tone": _TONES[where],
         "steps": accounts.next_steps(account),
         "timeline": _timeline(account),
-        "criteria": tables.criteria(accounts.criteria(account), "Success criteria"),
-        "metrics": tables.criteria(accounts.metrics(account), "Metrics"),
+        "criteria": tables.criteria(criteria.criteria(account), "Success criteria"),
+        "metrics": tables.criteria(criteria.metrics(account), "Metrics"),
         "gates": list(GateName),
         "tests": accounts.sort_tests(account),
         "failure": _failure,
@@ -149,7 +150,8 @@ def _views(account: Account, latencies: tuple[Latency, ...]) -> list[LatencyView
     return [
         LatencyView(
             latency=one,
-            passed=accounts.within(account, one),
+            passed=criteria.within(account, one),
+            why=criteria.why(account, one),
             spread=plots.spread(one),
             interval=plots.interval(one, axis),
         )
@@ -196,8 +198,8 @@ def _summary_text(account: Account) -> str:
         _steps(account),
         _warned(_warnings(account)),
         _titled(tables.gates(account)),
-        _titled(tables.criteria(accounts.criteria(account), "What the plan asks for")),
-        _titled(tables.criteria(accounts.metrics(account), "What the plan monitors")),
+        _titled(tables.criteria(criteria.criteria(account), "What the plan asks for")),
+        _titled(tables.criteria(criteria.metrics(account), "What the plan monitors")),
         _pause(account),
     ).rstrip("\n")
 
@@ -390,7 +392,7 @@ def _benchmark_markdown(account: Account) -> str:
             _titled(tables.latencies(account, evidence.latencies, "Requests")),
             _titled(tables.latencies(account, evidence.operations, "LangGraph operations")),
             _evidence_said(evidence),
-            _titled(tables.criteria(accounts.metrics(account), "What the plan monitors")),
+            _titled(tables.criteria(criteria.metrics(account), "What the plan monitors")),
         ]
     return markdown.join(
         _gate_heading(account, GateName.BENCHMARK),

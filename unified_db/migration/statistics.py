@@ -20,6 +20,7 @@ Samples = NDArray[np.float64]
 """Response times in milliseconds."""
 
 _RESAMPLES = 400
+_RESAMPLES_WITHIN = 100
 _PRIOR_DEGREES = 4
 _GRID = 200_001
 
@@ -201,7 +202,7 @@ def _half_width(blocks: Sequence[Block], *, level: float, seed: int, usual_varia
 
 def _resampled_log_ratios(block: Block, random: np.random.Generator) -> Samples:
     before, after = (
-        np.median(side[random.integers(len(side), size=(_RESAMPLES, len(side)))], axis=1)
+        np.median(side[random.integers(len(side), size=(_RESAMPLES_WITHIN, len(side)))], axis=1)
         for side in (block.before, block.after)
     )
     return np.asarray(np.log(after / before))

@@ -35,6 +35,7 @@ __all__ = [
     "credential_keys",
     "edit_text",
     "find_mentions",
+    "install_requirement",
     "plan_edits",
     "preview_edits",
     "write_patch",
@@ -189,6 +190,14 @@ def write_patch(config: MigrationConfig, run: RunFolder) -> Path:
     files.write_durably(run.patch, content, mode=0o600)
     log.info("the switch as a patch: %s", run.patch)
     return run.patch
+
+
+def install_requirement() -> str:
+    """What pip installs this unify-db from again, for hints; its bare name where that is not known."""
+    try:
+        return plain.own_requirement(Path("pip"))
+    except EditError:
+        return "unify-db"
 
 
 def _plan(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from unified_db.migration import wording
-from unified_db.migration.account import Account, Criterion, Span, digests, within
+from unified_db.migration.account import Account, Span, digests
+from unified_db.migration.criteria import Criterion, within
 from unified_db.migration.records import Finding, Latency, MigrationPlan, TestOutcome, Verdict
 
 CellKind = Literal["text", "code", "number", "mark"]

@@ -1,0 +1,92 @@
+"""What Prefect may decide by itself: when to try again, and how long to wait for an artifact."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from typing import Any
+
+import pytest
+from prefect import Task
+from prefect.states import Failed
+
+from flows.order import Phases
+from flows.unify import TASKS
+from tasks import artifacts, policy
+from unified_db.errors import CutoverUndoneError, GateClosedError, SourceBusyError, SourceError
+
+PHASES = [n for n in vars(Phases) if not n.startswith("_")]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        pytest.param(SourceBusyError("busy"), True, id="a-busy-source-is-tried-again"),
+        pytest.param(OSError(errno.EAGAIN, "again"), True, id="a-passing-os-error-is-tried-again"),
+        pytest.param(OSError(errno.ENOSPC, "full"), False, id="a-full-disk-is-not"),
+        pytest.param(SourceError("corrupt"), False, id="a-corrupt-source-is-not"),
+        pytest.param(GateClosedError("closed"), False, id="a-closed-gate-is-not"),
+        pytest.param(CutoverUndoneError("undone"), False, id="an-undone-cutover-is-not"),
+        pytest.param(TimeoutError(), False, id="a-timeout-is-not"),
+        pytest.param(ValueError("bug"), False, id="a-bug-is-not"),
+    ],
+)
+def test_only_what_is_transient_is_tried_again(error: Exception, again: bool) -> None:
+    state = Failed(data=error)
+    assert policy.retries_transient(None, None, state) is again  # type: ignore[arg-type]  # asks neither
+
+
+@pytest.mark.parametrize("phase", [p for p in PHASES if p != "summarise"])
+def test_every_phase_is_a_task_of_its_name_that_no_cache_answers(phase: str) -> None:
+    task: Any = getattr(TASKS, phase)
+    assert isinstance(task, Task)
+    assert task.name == phase
+    assert task.persist_result is False
+    assert task.retries == 0 or task.retry_condition_fn is policy.retries_transient
+    assert task.retries == 0 or task.timeout_seconds
+
+
+@pytest.mark.parametrize("phase", ["cutover", "archive", "rollback"])
+def test_nothing_is_tried_twice_once_the_application_was_stopped(phase: str) -> None:
+    assert getattr(TASKS, phase).retries == 0
+
+
+def test_outside_of_a_prefect_run_no_artifact_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("the report was asked for")
+
+    monkeypatch.setattr(artifacts.report, "phase_markdown", fail)
+    monkeypatch.setattr(artifacts.report, "summary_markdown", fail)
+    artifacts.publish("plan", None)  # type: ignore[arg-type]  # not looked at
+    artifacts.publish_summary(None)  # type: ignore[arg-type]  # not looked at
+
+
+def test_an_artifact_that_hangs_is_waited_for_only_so_long(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "unified_db")
+    hanging = threading.Event()
+    started = time.monotonic()
+    artifacts._bounded(lambda: hanging.wait(30), timeout_s=0.1)
+    assert time.monotonic() - started < 10
+    assert "goes on without it" in caplog.text
+    hanging.set()
+
+
+def test_an_artifact_that_fails_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> None:
+        raise ConnectionError("no API")
+
+    artifacts._bounded(refuse)
+    assert "could not be made" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["unify-plan", "Unify Plan!", "unify_plan", "--unify.plan--"])
+def test_keys_are_what_prefect_allows(name: str) -> None:
+    assert artifacts.artifact_key(name) == "unify-plan"
+
+
+def test_a_page_stays_under_what_prefect_takes() -> None:
+    text = artifacts._shorten("a line of a page\n" * 100_000)
+    assert len(text.encode()) < 1_000_000
+    assert text.endswith("(cut here; the run's report has all of it)\n")
