@@ -28,7 +28,7 @@ Side = Literal["before", "after"]
 SIDES: tuple[Side, Side] = ("before", "after")
 
 REQUEST_TIMEOUT_S = 15.0
-_BATCH_ROUNDS = 4
+_BATCH_ROUNDS = 2
 
 
 @dataclass

@@ -97,6 +97,7 @@ class Bench:
         self._random = Random(self.seed)  # noqa: S311 -- an order of requests, no secret
         self._requests: list[RequestConfig] = []
         self._rounds = _ROUND_LIMITS[0]
+        self._block_s = 0.0
         self._files: tuple[Path, Path] | None = None
 
     def prepare(self, backups: Backups, unified: UnifiedFile) -> bool:
@@ -132,15 +133,13 @@ class Bench:
 
         Ends early after an error that only the after side has.
         """
-        while self.measured.blocks < until:
+        while self.measured.blocks < until and not self.measured.has_new_errors:
+            if self.measured.blocks and time.monotonic() + self._block_s > self._deadline:
+                return False
             begun = time.monotonic()
             self._run_block()
-            seconds = time.monotonic() - begun
-            log.info("benchmark: block %d took %.1f s", self.measured.blocks, seconds)
-            if self.measured.has_new_errors:
-                return True
-            if time.monotonic() + seconds > self._deadline and self.measured.blocks < until:
-                return False
+            self._block_s = time.monotonic() - begun
+            log.info("benchmark: block %d took %.1f s", self.measured.blocks, self._block_s)
         return True
 
     @property
