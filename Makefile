@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-runtime check format lint types contracts serve lock clean
+.PHONY: help install demo test test-runtime check format lint types contracts serve lock docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ lock:  ## Resolve all locks anew (needs uv on the path)
 	$(UV_COMPILE) pyproject.toml --extra flow --group dev --group example --no-strip-extras -o requirements.lock
 	$(UV_COMPILE) tests/locks/oldest.in -o tests/locks/oldest.lock
 	$(UV_COMPILE) tests/locks/newest.in -o tests/locks/newest.lock
+
+docs: install  ## Make the generated pages again
+	@$(BIN)/python -m unified_db.migration.reference > docs/configuration.md
 
 clean:  ## Remove everything that the targets made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

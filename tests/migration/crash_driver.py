@@ -8,6 +8,7 @@ Usage: crash_driver.py CONFIG RUN_FOLDER cutover|rollback POINT    (POINT 0 only
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -21,13 +22,13 @@ from unified_db.migration.config import load_config
 from unified_db.migration.runs import RunFolder
 
 point = int(sys.argv[4])
-passed = 0
+moments = itertools.count(1)
+passed = [0]
 
 
 def moment() -> None:
-    global passed
-    passed += 1
-    if passed == point:
+    passed[0] = next(moments)
+    if passed[0] == point:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -53,4 +54,4 @@ if sys.argv[3] == "cutover":
     archive.archive_originals(config, run)
 else:
     rollback.roll_back(config, run)
-print(passed)
+print(passed[0])

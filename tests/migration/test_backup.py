@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -79,7 +78,7 @@ def test_a_wal_that_nobody_has_open_stays_and_no_sidecar_appears(
     backups = backup.take_backups([source(left / "wal.db")], out)
     assert count(backups.items[0].path) == 100
     assert snapshot(left) == before
-    assert sorted(os.listdir(left)) == ["wal.db", "wal.db-wal"]
+    assert sorted(p.name for p in left.iterdir()) == ["wal.db", "wal.db-wal"]
 
 
 def test_an_idle_wal_database_gets_no_sidecars(tmp_path: Path, out: Path) -> None:
@@ -88,7 +87,7 @@ def test_an_idle_wal_database_gets_no_sidecars(tmp_path: Path, out: Path) -> Non
     with closing(sqlite3.connect(folder / "a.db")) as conn:
         conn.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)")
     backup.take_backups([source(folder / "a.db")], out)
-    assert os.listdir(folder) == ["a.db"]
+    assert [p.name for p in folder.iterdir()] == ["a.db"]
 
 
 def test_a_hot_journal_is_honoured_and_left_alone(tmp_path: Path, out: Path) -> None:

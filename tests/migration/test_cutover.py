@@ -208,15 +208,14 @@ def test_an_application_that_ignores_its_stop_is_left_running(move: Move) -> Non
     text = move.app.toml.read_text().replace("{python} stop.py", "{python} -c pass")
     move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 0.5"))
     move.before = move.tree()
-    with closing(sqlite3.connect(move.app.notes)), pytest.raises(CutoverUndoneError):
-        # The server opens its files for each request only; this stands for one that keeps them open.
-        holder = subprocess.Popen(
-            [sys.executable, "-c", f"f = open({str(move.app.notes)!r}); input()"], stdin=subprocess.PIPE
-        )
-        try:
+    # The server opens its files for each request only; this stands for one that keeps them open.
+    command = [sys.executable, "-c", f"f = open({str(move.app.notes)!r}); input()"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        with pytest.raises(CutoverUndoneError, match="still in use"):
             move.switch()
-        finally:
-            holder.communicate(b"\n")
+    finally:
+        holder.communicate(b"\n")
     assert is_old(move)
     assert move.answer() == {"notes": 3, "events": 3}
 

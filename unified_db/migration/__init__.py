@@ -1,0 +1,1 @@
+"""What is used once per move: plan, copies, proof, rehearsal, cut-over and the way back."""

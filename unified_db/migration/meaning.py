@@ -68,16 +68,15 @@ def _decode(path: Path, sql: str) -> tuple[int, int]:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
     serializer = JsonPlusSerializer(pickle_fallback=False)
-    decoded = total = 0
+    total = failed = 0
     with sqlite.closing(sqlite.connect_frozen(path)) as conn:
         for kind, blob in conn.execute(sql):
             total += 1
             try:
                 serializer.loads_typed((kind, blob))
             except Exception:  # noqa: BLE001 - a foreign class may raise anything; it is counted
-                continue
-            decoded += 1
-    return decoded, total
+                failed += 1
+    return total - failed, total
 
 
 def _check_links(backup: Backup, unified: Path) -> list[Finding]:

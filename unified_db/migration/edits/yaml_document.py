@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # PyYAML carries no types
+import yaml
 
 from unified_db.errors import EditError
 from unified_db.migration.edits.texts import Splice, misfit, name_similar, splice, split_key
