@@ -21,6 +21,10 @@ from unified_db.migration.runs import RunFolder
 log = logging.getLogger("unified_db.artifacts")
 
 TIMEOUT_S = 5.0
+# Once an artifact came late, the rest is sent all the same but hardly waited for.
+_IMPATIENT_S = 0.5
+_came_late = threading.Event()
+
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
 _MAX_CHARS = 240_000
 
@@ -76,7 +80,7 @@ def _guarded(publish: Callable[[], None]) -> None:
     try:
         publish()
     except Exception:
-        log.warning("an artifact could not be made; the run goes on", exc_info=True)
+        log.info("an artifact could not be made; the run goes on", exc_info=True)
 
 
 def _bounded(create: Callable[[], object], *, timeout_s: float | None = None) -> None:
@@ -86,9 +90,12 @@ def _bounded(create: Callable[[], object], *, timeout_s: float | None = None) ->
     # A daemon: a call that still hangs must not keep the process from ending.
     thread = threading.Thread(target=lambda: _guarded(lambda: context.run(_drop, create)), daemon=True)
     thread.start()
-    thread.join(TIMEOUT_S if timeout_s is None else timeout_s)
-    if thread.is_alive():
-        log.info("Prefect did not take an artifact in time; the run goes on without it")
+    if timeout_s is None:
+        timeout_s = _IMPATIENT_S if _came_late.is_set() else TIMEOUT_S
+    thread.join(timeout_s)
+    if thread.is_alive() and not _came_late.is_set():
+        _came_late.set()
+        log.info("Prefect did not take an artifact in %g s; the run goes on without waiting", timeout_s)
 
 
 def _drop(create: Callable[[], object]) -> None:

@@ -81,6 +81,12 @@ class SourceError(UnifyError):
     exit_code = ExitCode.SOURCE_UNUSABLE
 
 
+class MissingSourceError(SourceError):
+    """A source is not there: a wrong path rather than a bad file."""
+
+    exit_code = ExitCode.USAGE
+
+
 class SourceBusyError(SourceError):
     """A writer held a source's lock for longer than the timeout."""
 

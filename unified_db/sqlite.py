@@ -24,7 +24,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from unified_db import files
-from unified_db.errors import SourceBusyError, SourceError
+from unified_db.errors import MissingSourceError, SourceBusyError, SourceError
 
 HEADER = b"SQLite format 3\x00"
 HEADER_BYTES = 100
@@ -84,14 +84,16 @@ def read_header(path: Path) -> Header:
 
 
 def _read_head(path: Path) -> bytes:
-    wal = files.sidecar(path, "-wal")
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder", hint=_other_file("Only files are read."))
     if not path.exists():
+        wal = files.sidecar(path, "-wal")
         if wal.exists():
             raise SourceError(
                 f"{path} is missing but its WAL {wal.name} is there",
                 hint="Nothing was touched: opening it would delete the WAL. Put the main file back.",
             )
-        raise SourceError(f"{path} does not exist", hint=_other_file("Nothing was created there."))
+        raise MissingSourceError(f"{path} does not exist", hint="Nothing was written. Check the path.")
     if not path.is_file():
         raise SourceError(f"{path} is not a regular file", hint=_other_file("Only files are read."))
     try:

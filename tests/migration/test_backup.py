@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unified_db import files, sqlite
-from unified_db.errors import SourceBusyError, SourceError
+from unified_db.errors import ExitCode, SourceBusyError, SourceError
 from unified_db.migration import backup
 from unified_db.migration.backup import PlainSource
 
@@ -159,7 +159,7 @@ def _write(path: Path, content: bytes) -> Path:
         pytest.param(lambda d: d / "none.db", "does not exist", id="missing"),
         pytest.param(lambda d: _write(d / "a.db", b""), "is empty", id="zero-length"),
         pytest.param(lambda d: _write(d / "a.db", b"x" * 5000), "not a SQLite database", id="not-a-database"),
-        pytest.param(lambda d: d, "not a regular file", id="a-folder"),
+        pytest.param(lambda d: d, "is a folder", id="a-folder"),
         pytest.param(
             lambda d: _write(d / "a.db-wal", b"x") and d / "a.db",
             "its WAL a.db-wal is there",
@@ -174,8 +174,10 @@ def test_what_is_no_database_is_refused_and_nothing_is_written(
     folder.mkdir()
     path = make(folder)  # type: ignore[operator]
     before = snapshot(folder)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=said) as caught:
         backup.take_backups([source(path)], out)
+    missing = said == "does not exist"
+    assert caught.value.exit_code == (ExitCode.USAGE if missing else ExitCode.SOURCE_UNUSABLE)
     assert snapshot(folder) == before
     assert list(out.iterdir()) == []
 

@@ -50,6 +50,7 @@ def comparison(**values):
         "before_p95_ms": 30.0,
         "after_p95_ms": 30.0,
         "p95_ratio": 1.0,
+        "p95_low": 1.2,
     }
     return Comparison(**{**usual, **values})
 
@@ -124,6 +125,7 @@ def test_decisions(values, last_look, decision):
     [
         pytest.param({"p95_ratio": 1.4, "after_p95_ms": 42}, False, id="under-half-more"),
         pytest.param({"p95_ratio": 1.6, "after_p95_ms": 48}, True, id="over-half-more"),
+        pytest.param({"p95_ratio": 1.6, "p95_low": 0.9, "after_p95_ms": 48}, False, id="perhaps-noise"),
         pytest.param({"p95_ratio": 1.6, "after_p95_ms": 30.5}, False, id="too-small-to-matter"),
     ],
 )

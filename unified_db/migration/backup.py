@@ -73,7 +73,7 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     try:
         with contextlib.ExitStack() as stack:
             snapshots, taken_at, lock_ms = _open_snapshots(sources, stack, timeout_s=timeout_s)
-            log.info("backup: snapshots of %d sources, writers held off %.1f ms", len(sources), lock_ms)
+            log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
             for snapshot, target in zip(snapshots, targets, strict=True):
                 with files.partial_file(target) as partial:
                     sqlite.copy_database(snapshot, partial)
@@ -94,6 +94,7 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
         SourceBusyError: A writer held it for *timeout_s*. Transient.
         SourceError: It is no usable database, or the copy is damaged.
     """
+    sqlite.read_header(file)
     into.mkdir(parents=True, exist_ok=True)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = into / f"{file.stem}-{moment}{file.suffix}"
@@ -145,6 +146,10 @@ def _move_aside(database: Path) -> None:
         old = files.sidecar(database, suffix)
         if old.exists():
             files.move_durably(old, files.sidecar(aside, suffix))
+
+
+def _names(sources: Sequence[Source]) -> str:
+    return " and ".join(s.label for s in sources)
 
 
 def _name_targets(sources: Sequence[Source], into: Path) -> list[Path]:

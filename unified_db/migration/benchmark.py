@@ -209,7 +209,8 @@ def _time_finding(check: str, where: str, judged: _Judged, rule: BenchmarkConfig
         f"{found.before_ms:.1f} ms -> {found.after_ms:.1f} ms"
     )
     if judged.decision is Decision.UNDECIDED:
-        measured += f", not decided after {judged.blocks} blocks: too noisy for the time given"
+        noise_percent = (found.high / found.ratio - 1) * 100
+        measured += f", not decided after {judged.blocks} blocks (noise of {noise_percent:.0f} %)"
     return Finding(
         check=check,
         where=where,

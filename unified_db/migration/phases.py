@@ -13,6 +13,9 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from unified_db import files
 from unified_db.migration.config import MigrationConfig
@@ -49,6 +52,8 @@ _RECORDS = (
 )
 
 
+_R = TypeVar("_R", bound=BaseModel)
+
 _IN_PHASE = "raised in phase "
 
 
@@ -56,6 +61,9 @@ def plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     """What would move; see :func:`unified_db.migration.plan.make_plan`."""
     from unified_db.migration.plan import make_plan
 
+    kept = run.load("plan", MigrationPlan)
+    if kept is not None:
+        return _keep("plan", kept)
     with _announced("plan", run):
         return remember(run, "plan", MigrationPlan, lambda: make_plan(config, run))
 
@@ -64,10 +72,10 @@ def backup(run: RunFolder, plan: MigrationPlan) -> Backups:
     """Copies of one instant; kept from before where every copy still has its digest."""
     from unified_db.migration.backup import take_backups
 
+    kept = run.load("backup", Backups)
+    if kept is not None and _are_intact((b.path, b.sha256) for b in kept.items):
+        return _keep("backup", kept)
     with _announced("backup", run):
-        kept = run.load("backup", Backups)
-        if kept is not None and _are_intact((b.path, b.sha256) for b in kept.items):
-            return kept
         _forget(run, since="backup")
         _empty(run.backups)
         backups = take_backups(plan.sources, run.backups)
@@ -79,10 +87,10 @@ def merge(run: RunFolder, backups: Backups) -> UnifiedFile:
     """The unified file; kept from before where it still has its digest."""
     from unified_db.migration.merge import merge_backups
 
+    kept = run.load("merge", UnifiedFile)
+    if kept is not None and _are_intact([(kept.path, kept.sha256)]):
+        return _keep("merge", kept)
     with _announced("merge", run):
-        kept = run.load("merge", UnifiedFile)
-        if kept is not None and _are_intact([(kept.path, kept.sha256)]):
-            return kept
         _forget(run, since="merge")
         for leftover in (run.unified, *files.sidecars(run.unified)):
             leftover.unlink(missing_ok=True)
@@ -95,6 +103,9 @@ def validate(run: RunFolder, backups: Backups, unified: UnifiedFile) -> Verdict:
     """The verdict of the validation gate, open or closed."""
     from unified_db.migration import validate as core
 
+    kept = run.load("verdict-validation", Verdict)
+    if kept is not None:
+        return _keep("validate", kept)
     with _announced("validate", run):
         return remember(run, "verdict-validation", Verdict, lambda: core.validate(backups, unified))
 
@@ -103,11 +114,11 @@ def stage(config: MigrationConfig, run: RunFolder, backups: Backups, unified: Un
     """The two staged trees that suites and benchmark run on."""
     from unified_db.migration.stage import stage_trees
 
+    kept = run.load("stage", Stages)
+    judged = (run.evidence / "verdict-benchmark.json").exists()
+    if kept is not None and (judged or (kept.before.is_dir() and kept.after.is_dir())):
+        return _keep("stage", kept)
     with _announced("stage", run):
-        kept = run.load("stage", Stages)
-        judged = (run.evidence / "verdict-benchmark.json").exists()
-        if kept is not None and (judged or (kept.before.is_dir() and kept.after.is_dir())):
-            return kept
         stages = stage_trees(config, run, backups, unified)
         run.save("stage", stages)
         return stages
@@ -117,10 +128,10 @@ def suites(config: MigrationConfig, run: RunFolder, stages: Stages) -> Verdict:
     """The verdict of the suites gate, open or closed."""
     from unified_db.migration.suites import run_suites
 
+    kept = run.load("verdict-suites", Verdict)
+    if kept is not None and run.load("evidence-suites", SuitesEvidence) is not None:
+        return _keep("suites", kept)
     with _announced("suites", run):
-        kept = run.load("verdict-suites", Verdict)
-        if kept is not None and run.load("evidence-suites", SuitesEvidence) is not None:
-            return kept
         evidence, verdict = run_suites(config, stages, run)
         run.save("evidence-suites", evidence)
         run.save("verdict-suites", verdict)
@@ -133,10 +144,10 @@ def benchmark(
     """The verdict of the benchmark gate, open or closed."""
     from unified_db.migration.benchmark import run_benchmark
 
+    kept = run.load("verdict-benchmark", Verdict)
+    if kept is not None and run.load("evidence-benchmark", BenchmarkEvidence) is not None:
+        return _keep("benchmark", kept)
     with _announced("benchmark", run):
-        kept = run.load("verdict-benchmark", Verdict)
-        if kept is not None and run.load("evidence-benchmark", BenchmarkEvidence) is not None:
-            return kept
         evidence, verdict = run_benchmark(config, stages, backups, unified, run)
         run.save("evidence-benchmark", evidence)
         run.save("verdict-benchmark", verdict)
@@ -167,6 +178,9 @@ def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
     """The archive of the old files; see :func:`unified_db.migration.archive.archive_originals`."""
     from unified_db.migration.archive import archive_originals
 
+    kept = run.load("archive", ArchiveRecord)
+    if kept is not None:
+        return _keep("archive", kept)
     with _announced("archive", run):
         return remember(run, "archive", ArchiveRecord, lambda: archive_originals(config, run))
 
@@ -195,6 +209,11 @@ def _announced(phase: str, run: RunFolder) -> Iterator[None]:
         _log_end(phase, "fail", "stopped after", time.monotonic() - started)
         raise
     _log_end(phase, "end", "done in", time.monotonic() - started)
+
+
+def _keep(phase: str, record: _R) -> _R:
+    log.info("%s: kept from before", phase)
+    return record
 
 
 def _log_end(phase: str, moment: str, words: str, seconds: float) -> None:

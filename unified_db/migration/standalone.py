@@ -68,6 +68,7 @@ def merge_sources(sources: Sequence[Path], into: Path, *, backups: Path | None =
             built = merge.merge_backups(taken, Path(workshop) / into.name)
             verdict = validate.validate(taken, built)
             _require_open(verdict)
+            built.path.chmod(plain[0].path.stat().st_mode & 0o777)
             files.move_durably(built.path, into)
         return _report(into, taken, built, verdict, folder=folder)
 
@@ -77,7 +78,10 @@ def validate_sources(sources: Sequence[Path], against: Path) -> MergeReport:
 
     Copies of all files are made in a temporary folder, so that they may be in use.
     """
-    plain = _plain_sources(sources, against)
+    return _validate(_plain_sources(sources, against), against)
+
+
+def _validate(plain: Sequence[PlainSource], against: Path) -> MergeReport:
     with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
         (Path(folder) / "target").mkdir()
         taken = backup.take_backups(plain, Path(folder))
@@ -118,7 +122,7 @@ def _kind_of(path: Path) -> SourceKind:
 
 
 def _require_same(plain: Sequence[PlainSource], into: Path) -> MergeReport:
-    report = validate_sources([s.path for s in plain], into)
+    report = _validate(plain, into)
     if not report.verdicts[0].passed:
         raise SourceError(
             f"{into} is there already and does not hold what the sources hold: "

@@ -52,6 +52,7 @@ class Comparison:
         before_ms: Geometric mean over the blocks' medians, so that after_ms / before_ms is the ratio.
         after_ms: As before_ms.
         p95_ratio: Median over the blocks of the ratio of 95th percentiles.
+        p95_low: Lower bound of that ratio's 95 % confidence interval; 0 for one block.
     """
 
     ratio: float
@@ -62,6 +63,7 @@ class Comparison:
     before_p95_ms: float
     after_p95_ms: float
     p95_ratio: float
+    p95_low: float
 
     @property
     def difference_ms(self) -> float:
@@ -104,6 +106,7 @@ def compare(
         before_p95_ms=float(np.median(p95s[:, 0])),
         after_p95_ms=float(np.median(p95s[:, 1])),
         p95_ratio=float(np.median(p95s[:, 1] / p95s[:, 0])),
+        p95_low=_lower_bound(np.log(p95s[:, 1] / p95s[:, 0])),
     )
 
 
@@ -146,9 +149,12 @@ def decide(
 
 
 def tail_got_worse(comparison: Comparison, *, max_ratio: float, min_diff_ms: float) -> bool:
-    """True where the 95th percentile is worse by *max_ratio* in more than half of the blocks."""
+    """True where the 95th percentile is worse by *max_ratio* in more than half of the blocks.
+
+    And surely worse at all: the slowest of a few dozen answers are mostly noise.
+    """
     difference_ms = comparison.after_p95_ms - comparison.before_p95_ms
-    return comparison.p95_ratio > max_ratio and difference_ms >= min_diff_ms
+    return comparison.p95_ratio > max_ratio and comparison.p95_low > 1 and difference_ms >= min_diff_ms
 
 
 def level_per_look(level: float, looks: int) -> float:
@@ -178,6 +184,14 @@ def thin(samples: Samples, *, keep: int, seed: int) -> tuple[float, ...]:
         chosen = np.sort(np.random.default_rng(seed).choice(len(samples), size=keep, replace=False))
         samples = samples[chosen]
     return tuple(round(float(s), 3) for s in samples)
+
+
+def _lower_bound(log_ratios: Samples) -> float:
+    count = len(log_ratios)
+    if count == 1:
+        return 0.0
+    half_width = student_quantile(0.975, count - 1) * float(log_ratios.std(ddof=1)) / math.sqrt(count)
+    return math.exp(float(log_ratios.mean()) - half_width)
 
 
 def _typical(sides: Sequence[Samples]) -> float:
