@@ -1,9 +1,11 @@
 import contextlib
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,6 +20,13 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 time.sleep({seconds})
 """
+
+
+def wait_until(condition, *, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def is_alive(pid):
@@ -184,3 +193,24 @@ def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
                 while "up" not in processes.log_tail(server.log_file):
                     time.sleep(0.02)
                 assert processes.holders([database], among=server.pids())
+
+
+ORPHANING = """
+import os, sys, time
+from pathlib import Path
+from unified_db.migration.processes import Server
+folder = Path({folder!r})
+command = [sys.executable, "-c", "import time; time.sleep(60)"]
+server = Server.start(command, cwd=folder, env=dict(os.environ), log_file=folder / "log")
+print(server.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_staged_server_does_not_outlive_a_killed_run(tmp_path):
+    command = [sys.executable, "-c", ORPHANING.format(folder=str(tmp_path))]
+    parent = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    server = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not is_alive(server))

@@ -8,11 +8,13 @@ here as well. What the processes are for is not known here.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ _POLL_S = 0.02
 _WATCH_S = 0.25
 _COMMAND_CHARS = 120
 _HAS_PROC = Path("/proc/self/fd").exists()
+# Loaded here: between fork and exec nothing may be imported.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -143,13 +148,24 @@ class Server:
         self.log_file = log_file
 
     @classmethod
-    def start(cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path) -> Self:
+    def start(
+        cls,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log_file: Path,
+        detached: bool = False,
+    ) -> Self:
         """Start *command*; its output is appended to *log_file*. Returns at once.
+
+        Unless *detached*, it dies when we do, however we die (on Linux).
 
         Raises:
             ServerError: The command cannot be started.
         """
-        return cls(_spawn(command, cwd=cwd, env=env, log_file=log_file, mode="ab"), log_file=log_file)
+        process = _spawn(command, cwd=cwd, env=env, log_file=log_file, mode="ab", detached=detached)
+        return cls(process, log_file=log_file)
 
     def __enter__(self) -> Self:
         return self
@@ -220,7 +236,7 @@ def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str],
     Raises:
         ServerError: The command cannot be started.
     """
-    return Server.start(command, cwd=cwd, env=env, log_file=log_file)
+    return Server.start(command, cwd=cwd, env=env, log_file=log_file, detached=True)
 
 
 def wait_ready(url: str, *, timeout_s: float) -> float:
@@ -273,7 +289,13 @@ def holders(
 
 
 def _spawn(
-    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path, mode: str
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    log_file: Path,
+    mode: str,
+    detached: bool = False,
 ) -> subprocess.Popen[bytes]:
     log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -286,12 +308,19 @@ def _spawn(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=None if detached else _die_with_parent,  # noqa: PLW1509 - one call into libc
             )
     except (OSError, IndexError) as error:
         raise ServerError(
             f"cannot start {command[0] if command else 'an empty command'!r} in {cwd}: {error}",
             hint="Check the command, python and cwd in unify.toml.",
         ) from error
+
+
+def _die_with_parent() -> None:
+    """In the child: ask the kernel for a SIGKILL when we die, so that no staged server outlives a kill -9."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:

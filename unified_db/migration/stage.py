@@ -49,7 +49,6 @@ _SENSITIVE_KEY = re.compile(
     r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)?|CREDENTIAL|AUTH|DSN|SMTP|MAIL|WEBHOOK|URL|URI|HOST|ENDPOINT|ADDRESS",
     re.IGNORECASE,
 )
-_SENSITIVE_VALUE = re.compile(r"https?://|[\w.+-]+@[\w-]+\.\w")
 _DIGEST_LIMIT_BYTES = 256 * 1024 * 1024
 _TEXT_LIMIT_BYTES = 1024 * 1024
 _FENCE = b"This is not a database: the rehearsal runs on the unified file, which lies elsewhere.\n"
@@ -155,18 +154,8 @@ def staged_cwd(config: MigrationConfig, root: Path) -> Path:
     return root / _relative(config, config.cwd, what="app.cwd")
 
 
-def sensitive_keys(config: MigrationConfig) -> tuple[str, ...]:
-    """Keys of dotenv files that look like credentials or addresses, as "file: KEY"; never a value."""
-    found = []
-    for path in _dotenv_files(config):
-        values = dotenv_values(path, interpolate=False)
-        keys = [k for k, v in values.items() if _SENSITIVE_KEY.search(k) or _SENSITIVE_VALUE.search(v or "")]
-        found += [f"{config.label(path)}: {key}" for key in keys]
-    return tuple(found)
-
-
 def sensitive_values(config: MigrationConfig) -> tuple[str, ...]:
-    """The values behind :func:`sensitive_keys`, longest first, for masking output of staged processes."""
+    """Values that dotenv files give to keys named like credentials, longest first, for masking output."""
     found: set[str] = set()
     for path in _dotenv_files(config):
         values = dotenv_values(path, interpolate=False)
@@ -255,7 +244,7 @@ def _named_by(config: MigrationConfig, label: str, root: Path) -> str:
 def _require_reviewed(config: MigrationConfig) -> None:
     if config.staging.reviewed:
         return
-    keys = sensitive_keys(config)
+    keys = switch.credential_keys(config)
     named = f" Keys that look like credentials or addresses: {', '.join(keys)}." if keys else ""
     raise UsageError(
         "the environment of staged processes was not reviewed",
