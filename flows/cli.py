@@ -506,6 +506,17 @@ def _raise_terminated(_number: int, _frame: object) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run the command line *arguments*; the exit code."""
     signal.signal(signal.SIGTERM, _raise_terminated)
+    code = _run_app(arguments)
+    prefect = sys.modules.get("flows.through_prefect")
+    if prefect is not None and prefect.failed.is_set():
+        # Everything is said and on the disk; what is left would wait for an API that is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run_app(arguments: Sequence[str]) -> int:
     try:
         # What is returned is the code of typer.Exit, or None where the help was printed.
         return int(app(args=list(arguments), prog_name="unify-db", standalone_mode=False) or 0)

@@ -20,7 +20,7 @@ from rich.text import Text
 @contextlib.contextmanager
 def shown(console: Console, *, debug: bool = False) -> Iterator[None]:
     """Show what `unified_db` logs for the length of the block: live on a terminal, else as plain lines."""
-    handler: logging.Handler = LivePhases(console) if console.is_terminal else PlainLines(console)
+    handler = LivePhases(console) if console.is_terminal else PlainLines(console)
     logger = logging.getLogger("unified_db")
     previous = (logger.level, logger.propagate)
     logger.addHandler(handler)
@@ -30,7 +30,7 @@ def shown(console: Console, *, debug: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        handler.close()
+        handler.stop()
         logger.removeHandler(handler)
         logger.setLevel(previous[0])
         logger.propagate = previous[1]
@@ -43,6 +43,9 @@ class PlainLines(logging.Handler):
         super().__init__(logging.INFO)
         self._console = console
         self._started = time.monotonic()
+
+    def stop(self) -> None:
+        """Nothing goes on between two lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
@@ -63,10 +66,9 @@ class LivePhases(logging.Handler):
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8, transient=True)
         self._live.start()
 
-    def close(self) -> None:
-        """Stop the spinner."""
+    def stop(self) -> None:
+        """Stop the spinner. Not done in close(): Prefect's logging set-up closes every handler there is."""
         self._live.stop()
-        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line: the begin or end of a phase, or what happens in it."""

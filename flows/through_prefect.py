@@ -49,8 +49,15 @@ SETTINGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "unified_db",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-# The terminal shows the same lines by itself.
-_QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+# The terminal shows the same lines by itself, and none of Prefect's about what it could not send.
+_QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+}
+
+# Set once Prefect has failed: at the end of the process it would go on trying to send what it
+# holds, for seven seconds per event.
+failed = threading.Event()
 
 # Prefect's own way to a temporary server begins anew for ever when the server cannot open its
 # database. This child ends by itself when we do, however we end: then its input is closed.
@@ -92,6 +99,7 @@ def migrate(
         if phases.phase_of(error) is not None:
             raise
         # Whatever no phase raised is Prefect's. Were it ours, it would come again below.
+        failed.set()
         log.warning("Prefect failed (%s); going on without it", type(error).__name__)
         log.info("Prefect's error", exc_info=True)
     return order.migrate(Direct(), config, run, dry_run=dry_run)
@@ -100,6 +108,8 @@ def migrate(
 def _migrate_in_flow(
     config: MigrationConfig, run: RunFolder, *, dry_run: bool, home: Path | None
 ) -> order.Outcome:
+    # Prefect's log handler writes to standard error, past every setting, what it could not send.
+    logging.raiseExceptions = False
     with _reachable(run, home):
         from flows.unify import unify
 
@@ -224,12 +234,24 @@ def _temporary_server(run: RunFolder) -> Iterator[str]:
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
+    def require_running() -> None:
         if process.poll() is not None:
             raise PrefectUnavailableError(f"its server ended with code {process.returncode}")
+
+    wait_until_healthy(f"http://127.0.0.1:{port}/api", check=require_running)
+
+
+def wait_until_healthy(url: str, *, check: Callable[[], None] = lambda: None) -> None:
+    """Wait for an API that is starting; *check* is called before each look and may raise.
+
+    Raises:
+        PrefectUnavailableError: It does not answer in the time that a first start may take.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        check()
         with contextlib.suppress(PrefectUnavailableError):
-            require_healthy(f"http://127.0.0.1:{port}/api")
+            require_healthy(url)
             return
         time.sleep(0.2)
     raise PrefectUnavailableError(f"its server was not ready after {START_TIMEOUT_S:.0f} s")
