@@ -1,0 +1,90 @@
+"""`make serve`: Prefect's pages, the pool, all deployments and a worker, until Ctrl-C ends all of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.through_prefect import SETTINGS, PrefectUnavailableError, wait_until_healthy
+
+POOL = "unify-db"
+_HERE = Path(__file__).resolve().parent.parent
+_STOP_S = 30
+
+
+def main() -> int:
+    """Serve until a signal comes; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=4200)
+    port = parser.parse_args().port
+    env = {
+        **os.environ,
+        **SETTINGS,
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+    }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _running(env, "server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
+            _wait(server, env["PREFECT_API_URL"])
+            _prefect(env, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+            # One run after the other, whatever application it is for.
+            _prefect(env, "work-pool", "set-concurrency-limit", POOL, "1")
+            _prefect(env, "--no-prompt", "deploy", "--all")
+            _say(f"Pages: http://127.0.0.1:{port}   (Ctrl-C ends server and worker)")
+            _say(f"Now:   PREFECT_API_URL={env['PREFECT_API_URL']} prefect deployment run unify-db/dry-run")
+            with _running(env, "worker", "start", "--pool", POOL) as worker:
+                return worker.wait()
+    except KeyboardInterrupt:
+        return 0
+    except PrefectUnavailableError as error:
+        _say(f"Prefect: {error}")
+        return 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+
+
+@contextlib.contextmanager
+def _running(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: Ctrl-C comes to us alone, and we end worker and server in that order.
+    process = subprocess.Popen(_command(*arguments), env=env, cwd=_HERE, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _prefect(env: dict[str, str], *arguments: str) -> None:
+    subprocess.run(_command(*arguments), env=env, cwd=_HERE, check=True)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _wait(server: subprocess.Popen[bytes], url: str) -> None:
+    def require_running() -> None:
+        if server.poll() is not None:
+            raise PrefectUnavailableError("its server ended; is the port taken? (make serve SERVE_PORT=...)")
+
+    wait_until_healthy(url, check=require_running)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
