@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+SERVE_PORT ?= 4200
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
@@ -53,6 +53,9 @@ types: install
 
 contracts: install
 	@$(BIN)/lint-imports
+
+serve: install  ## Prefect's pages on 127.0.0.1:4200, all deployments and a worker (Ctrl-C ends all)
+	@$(BIN)/python -m flows.serve --port $(SERVE_PORT)
 
 lock:  ## Resolve all locks anew (needs uv on the path)
 	$(UV_COMPILE) pyproject.toml --extra flow --group dev --group example --no-strip-extras -o requirements.lock

@@ -27,6 +27,8 @@ def main() -> int:
         **os.environ,
         **SETTINGS,
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        # The pages ask port 4200 otherwise, whatever port they come from.
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)

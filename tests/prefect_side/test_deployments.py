@@ -18,9 +18,8 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
-from flows.through_prefect import SETTINGS
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
-from unified_db.migration.processes import Server, free_port
+from unified_db.migration.processes import Server, free_port, log_tail
 
 REPOSITORY = Path(__file__).parent.parent.parent
 DEPLOYED_S = 120
@@ -79,23 +78,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     url = f"http://127.0.0.1:{port}/api"
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
-        **SETTINGS,
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": url,
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PYTHONPATH": str(folder),
     }
-    command = [sys.executable, "-m", "prefect"]
-    serve = [*command, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    work = [*command, "worker", "start", "--pool", "unify-db", "--name", "only"]
-    with Server.start(serve, cwd=folder, env=env, log_file=folder / "server.log") as server:
-        server.wait_ready(f"{url}/health", timeout_s=DEPLOYED_S)
-        made = Checkout(folder, example, url, env)
-        made.ask("work_pools/", {"name": "unify-db", "type": "process", "concurrency_limit": 1})
-        deployed = made.prefect("--no-prompt", "deploy", "--all")
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        with Server.start(work, cwd=folder, env=env, log_file=folder / "worker.log"):
-            yield made
+    command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
+    with Server.start(command, cwd=folder, env=env, log_file=folder / "serve.log") as serving:
+        deadline = time.monotonic() + DEPLOYED_S
+        while "started!" not in log_tail(serving.log_file):
+            assert serving.running, log_tail(serving.log_file)
+            assert time.monotonic() < deadline, log_tail(serving.log_file)
+            time.sleep(0.5)
+        yield Checkout(folder, example, url, env)
 
 
 def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout) -> None:
@@ -134,6 +128,10 @@ def test_a_closed_gate_is_a_red_task_that_says_why(checkout: Checkout, tmp_path:
     assert "benchmark" not in tasks
     keys = {a["key"] for a in checkout.ask("artifacts/filter", filters)}
     assert {"unify-suites", "unify-summary"} <= keys
+
+
+def test_the_pool_runs_one_at_a_time(checkout: Checkout) -> None:
+    assert checkout.ask("work_pools/unify-db")["concurrency_limit"] == 1
 
 
 def test_the_nightly_run_is_scheduled(checkout: Checkout) -> None:

@@ -238,9 +238,9 @@ def latencies(account: Account, items: Sequence[Latency], caption: str) -> Table
 
 
 def criteria(items: Iterable[Criterion], caption: str) -> Table:
-    """What the plan asks for, against what was measured."""
-    rows = [(text(c.name), text(c.required), text(c.measured), mark(c.passed)) for c in items]
-    return _table(caption, "criterion | required | measured | result", rows)
+    """What the plan asks for, against what was measured; the result first, as pages cut wide tables off."""
+    rows = [(text(c.name), mark(c.passed), text(c.measured), text(c.required)) for c in items]
+    return _table(caption, "criterion | result | measured | required", rows)
 
 
 # ---- what was done -------------------------------------------------------------------------------
