@@ -164,8 +164,8 @@ def show(console: Console, answer: Answer) -> None:
     if isinstance(answer.page, MarkdownPage) and not console.is_terminal:
         console.print(str(answer.page), markup=False, highlight=False, soft_wrap=True)
     elif answer.page is not None:
-        # In a pipe a path must not be broken into two lines.
-        console.print(answer.page, soft_wrap=not console.is_terminal)
+        # Nothing breaks a path or a command into two lines but the terminal itself, which can copy it.
+        console.print(answer.page, soft_wrap=True)
     else:
         console.print(answer.message, markup=False, highlight=False, soft_wrap=True)
         if answer.hint:

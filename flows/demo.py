@@ -191,7 +191,7 @@ def _commands(config: MigrationConfig, run: RunFolder, home: Path | None) -> dic
     }
     if home is not None and home.exists():
         start = f"PREFECT_HOME={home} {_program('prefect')} server start"
-        return {"open Prefect's pages": f"{start}   # then http://127.0.0.1:4200", **commands}
+        return {"open Prefect's pages on http://127.0.0.1:4200": start, **commands}
     return commands
 
 

@@ -234,6 +234,7 @@ def _locked(config: MigrationConfig, run: RunFolder) -> Iterator[None]:
             if _is_just_begun(run):
                 shutil.rmtree(run.path)
             raise
+        undo.require_no_cutover(config)
         yield
 
 

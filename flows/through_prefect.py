@@ -139,7 +139,7 @@ def _reachable(run: RunFolder, home: Path | None) -> Iterator[None]:
 def import_prefect(home: Path | None = None) -> None:
     """Import Prefect with our settings where the user has none of his own, or at home in *home*.
 
-    The environment is as before afterwards: the application that we start inherits it.
+    The environment is as before afterwards, since the application that we start inherits it.
     """
     kept = dict(os.environ)
     for name, value in {**SETTINGS, **_QUIET}.items():
@@ -154,6 +154,8 @@ def import_prefect(home: Path | None = None) -> None:
     finally:
         os.environ.clear()
         os.environ.update(kept)
+        # The one that Prefect looks at again and again; it asks anybody else for the same courtesy.
+        os.environ.setdefault("DO_NOT_TRACK", SETTINGS["DO_NOT_TRACK"])
 
 
 def require_healthy(url: str) -> None:

@@ -8,7 +8,6 @@ from typing import cast
 
 from prefect import flow
 from prefect.runtime import flow_run
-from unified_db.migration.report import write_report
 
 from flows import order
 from tasks import artifacts
@@ -23,6 +22,7 @@ from tasks.stage import stage
 from tasks.suites import suites
 from tasks.validate import validate
 from unified_db.migration.config import load_config
+from unified_db.migration.report import write_report
 from unified_db.migration.runs import RunFolder
 
 

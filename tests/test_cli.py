@@ -324,6 +324,7 @@ def test_a_run_is_shown_in_prefect_with_no_server_started(unify: Command, tiny: 
         "Completed",
     )
     assert {"unify-cutover", "unify-summary"} <= keys
+    assert not (unify.home / ".sdk_telemetry").exists()
 
 
 def test_a_locked_prefect_database_does_not_stop_a_run(unify: Command) -> None:

@@ -59,11 +59,17 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     command = [sys.executable, "-m", __name__, str(config.file), str(run.path)]
     failure = run.evidence / "cutover-failure.json"
     failure.unlink(missing_ok=True)
-    # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
-    process = subprocess.Popen(
-        command, start_new_session=True, stdin=subprocess.DEVNULL, env=_child_environment(), cwd=run.path
-    )
-    process.wait()
+    with undo.hold_cutover_lock(run) as lock:
+        # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
+        process = subprocess.Popen(
+            command,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            env=_child_environment(),
+            cwd=run.path,
+            pass_fds=[lock],
+        )
+        _wait_for_end(process)
     if failure.exists():
         raise _rebuild_error(failure)
     record = run.load("cutover", CutoverRecord)
@@ -80,30 +86,47 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     return record
 
 
+def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the cut-over whatever happens here: it has two ends, and both come soon.
+
+    To leave now would mean to write into the journal while the other process does.
+    """
+    while True:
+        try:
+            process.wait()
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C and Prefect's cancellation are such
+            log.warning("the cut-over is brought to its end first (%s)", type(error).__name__)
+        else:
+            return
+
+
 def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
-    """Make the switch in this process; see the module. What `run_cutover` runs.
+    """Make the switch in this process; see the module. The caller holds the run's cut-over lock.
 
     Raises:
         CutoverRefusedError: It could not begin; the application was not stopped.
         CutoverUndoneError: It was begun and taken back; everything is as before.
     """
     journal = Journal(run)
-    with undo.hold_cutover_lock(run):
+    try:
         prepared = _prepare(config, run, journal)
-        journal.write("cutover", "begin", pid=os.getpid())
-        try:
-            record = _switch_over(config, run, journal, prepared)
-        except BaseException as error:
-            reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
-            log.warning("cut-over: %s; taking everything back", reason)
-            undo.undo_acts(config, run, journal)
-            journal.write("cutover", "undone", reason=reason[:2000])
-            if not isinstance(error, Exception):
-                raise
-            raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=_AS_BEFORE) from error
-        run.save("cutover", record)
-        journal.write("cutover", "switched")
-        return record
+    except BaseException:
+        undo.undo_acts(config, run, journal)
+        raise
+    journal.write("cutover", "begin", pid=os.getpid())
+    try:
+        record = _switch_over(config, run, journal, prepared)
+    except BaseException as error:
+        reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
+        log.warning("cut-over: %s; taking everything back", reason)
+        undo.undo_acts(config, run, journal)
+        journal.write("cutover", "undone", reason=reason[:2000])
+        if not isinstance(error, Exception):
+            raise
+        raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=_AS_BEFORE) from error
+    run.save("cutover", record)
+    journal.write("cutover", "switched")
+    return record
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,23 @@ from unified_db.migration.switch import PlannedEdit
 log = logging.getLogger(__name__)
 
 KEPT_NAME = "unified-kept.sqlite"
+_LOCK_NAME = "cutover.lock"
 
 
 @contextlib.contextmanager
-def hold_cutover_lock(run: RunFolder) -> Iterator[None]:
+def hold_cutover_lock(run: RunFolder) -> Iterator[int]:
     """Keep every other process from switching or undoing *run* for the length of the block.
 
-    The cut-over works in a process of its own, which may outlive the one that waits for it.
+    The cut-over works in a process of its own, which may outlive the one that waits for it. It
+    inherits the descriptor, so that the lock is held for as long as either of them lives.
+
+    Yields:
+        The descriptor that holds the lock.
 
     Raises:
         RunLockedError: Such a process is at work.
     """
-    descriptor = os.open(run.path / "cutover.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(run.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,9 +55,23 @@ def hold_cutover_lock(run: RunFolder) -> Iterator[None]:
                 f"the cut-over of run {run.name} is at work in another process",
                 hint="Wait for it to end; `unify-db status` shows it.",
             ) from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def require_no_cutover(config: MigrationConfig) -> None:
+    """Return where no process is switching or undoing any run of the application.
+
+    To be called before anything is written to a journal.
+
+    Raises:
+        RunLockedError: One is at work.
+    """
+    for run in list_runs(config.state_folder):
+        if (run.path / _LOCK_NAME).exists():
+            with hold_cutover_lock(run):
+                pass
 
 
 def write_edit(journal: Journal, edit: PlannedEdit, kept: Path) -> None:
