@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -22,6 +24,7 @@ from unified_db.errors import (
     CutoverUndoneError,
     GateClosedError,
     RollbackError,
+    RunLockedError,
     UsageError,
 )
 from unified_db.migration import archive, cutover, phases, processes, rollback, undo
@@ -41,6 +44,12 @@ class Move:
         self.run = self.prepare()
 
     def prepare(self) -> RunFolder:
+        """A new run, ready for its cut-over, of the application as it is now; starts it."""
+        run = self.prepare_again()
+        self.start()
+        return run
+
+    def prepare_again(self) -> RunFolder:
         config = self.app.config()
         run = create_run(config.state_folder)
         files.write_durably(run.config, config.file.read_bytes())
@@ -48,7 +57,6 @@ class Move:
         backups = phases.backup(run, plan)
         phases.merge(run, backups)
         self.before = self.tree()
-        self.start()
         return run
 
     def start(self) -> None:
@@ -277,3 +285,33 @@ def test_a_kill_in_the_rollback_is_finished_by_the_next_one(move: Move, point: i
     assert is_old(move)
     assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "since"]
     assert move.answer() == {"notes": 4, "events": 3}
+
+
+def test_nobody_touches_a_run_while_its_cutover_is_at_work_and_interrupts_wait(
+    move: Move,
+) -> None:
+    text = move.app.toml.read_text()
+    move.app.toml.write_text(text.replace("{python} stop.py", "{python} slow_stop.py"))
+    (move.app.root / "slow_stop.py").write_text("import time; time.sleep(1.5); import stop")
+    move.run = move.prepare_again()
+    program = (
+        "import sys; from pathlib import Path; from unified_db.migration import cutover, runs, config\n"
+        "from unified_db.migration.records import Approval\n"
+        "run = runs.RunFolder(Path(sys.argv[2])); approval = Approval.model_validate_json(sys.argv[3])\n"
+        "cutover.run_cutover(config.load_config(Path(sys.argv[1])), run, approval); print('ended')"
+    )
+    arguments = [move.app.toml, move.run.path, move.approval().model_dump_json()]
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while not standing_acts(move.run):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(RunLockedError, match="at work"):
+        undo.require_no_cutover(move.app.config())
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.communicate(timeout=30)[0] == "ended\n"
+    undo.require_no_cutover(move.app.config())
+    assert is_new(move)
+    assert move.answer() == {"notes": 3, "events": 3}
