@@ -4,8 +4,7 @@ Every act is written to the journal before it is done, with all that undoing it 
 wrong before the new state has held takes all acts back in reverse order (`undo.py`).
 
 `run_cutover` does the work in a process of its own, without Prefect, and only waits for it:
-stopping a Prefect worker kills its flow without a word. `python -m unified_db.migration.cutover
-CONFIG RUN` is that process.
+stopping a Prefect worker kills its flow without a word.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import unified_db
 from unified_db import errors, files, sqlite
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
 from unified_db.migration import application, changes, compare, copy, runs, switch, undo
@@ -42,6 +42,13 @@ from unified_db.migration.runs import RunFolder, keep_log
 
 log = logging.getLogger(__name__)
 
+# Our own modules are found without a word in the environment, which the application inherits.
+_PROGRAM = """
+import sys
+sys.path.append(sys.argv.pop(1))
+from unified_db.migration.cutover import main
+sys.exit(main(sys.argv[1:]))
+"""
 _UNTOUCHED = "Nothing was switched; the application was not stopped and still uses its old files."
 _AS_BEFORE = (
     "Everything is as it was: the application uses its old files, and its configuration is unchanged."
@@ -56,7 +63,8 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
         CutoverUndoneError: It was begun and taken back; everything is as before.
     """
     _require_same_evidence(run, approval)
-    command = [sys.executable, "-m", __name__, str(config.file), str(run.path)]
+    home = Path(unified_db.__file__).parents[1]
+    command = [sys.executable, "-P", "-c", _PROGRAM, str(home), str(config.file), str(run.path)]
     failure = run.evidence / "cutover-failure.json"
     failure.unlink(missing_ok=True)
     with undo.hold_cutover_lock(run) as lock:
@@ -65,7 +73,6 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
             command,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
-            env=_child_environment(),
             cwd=run.path,
             pass_fds=[lock],
         )
@@ -344,10 +351,6 @@ def _require_healthy(health: Sequence[Finding]) -> None:
         raise CutoverUndoneError(f"{bad.check}: required {bad.required}, measured {bad.measured}")
 
 
-def _child_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-
-
 def _rebuild_error(path: Path) -> UnifyError:
     content = json.loads(path.read_text())
     kind = getattr(errors, content["kind"], CutoverUndoneError)
@@ -371,7 +374,3 @@ def main(arguments: Sequence[str]) -> int:
             log.exception("a bug of unify-db stopped the cut-over")
             return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -68,8 +68,12 @@ def free_port() -> int:
 
 
 def application_environment(config: MigrationConfig, *, port: int | None = None) -> dict[str, str]:
-    """Our environment plus PORT and `[app] env`: what the real application is started with."""
-    return {**os.environ, "PORT": str(port or config.app.port), **config.app.env}
+    """Our environment plus PORT and `[app] env`: what the real application is started with.
+
+    Without what a Prefect worker tells its flow run about itself.
+    """
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT__")}
+    return {**inherited, "PORT": str(port or config.app.port), **config.app.env}
 
 
 def staged_environment(config: MigrationConfig, *, port: int, temporary: Path) -> dict[str, str]:
