@@ -192,6 +192,16 @@ def test_a_rollback_refuses_a_schema_that_changed_since(move: Move) -> None:
     assert move.answer() == {"notes": 3, "events": 3}
 
 
+def test_a_rollback_without_the_unified_file_is_refused_since_rows_would_be_lost(move: Move) -> None:
+    move.switch()
+    kept = move.app.unified.rename(move.app.root / "elsewhere.db")
+    with pytest.raises(RollbackError, match="is gone"):
+        rollback.roll_back(move.app.config(), move.run)
+    kept.rename(move.app.unified)
+    rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+
+
 def test_a_rollback_of_a_run_that_switched_nothing_is_refused(move: Move) -> None:
     with pytest.raises(UsageError, match="switched nothing"):
         rollback.roll_back(move.app.config(), move.run)

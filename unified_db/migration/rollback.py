@@ -14,7 +14,7 @@ from unified_db import sqlite
 from unified_db.errors import RollbackError, UnifyError, UsageError
 from unified_db.migration import application, undo
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Journal, acts, read_entries, read_state, standing_acts
+from unified_db.migration.journal import Act, Journal, acts, read_entries, read_state, standing_acts
 from unified_db.migration.records import Finding, RollbackRecord
 from unified_db.migration.runs import RunFolder
 
@@ -36,7 +36,8 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     moves = [a for a in acts(read_entries(run.journal)) if a.name == "move"]
     restored = tuple(dict.fromkeys(Path(a.before["path"]) for a in moves))
     # Once begun it is only finished: what was taken back already is no drift.
-    if config.target_path.exists() and not undo.rollback_is_begun(run):
+    if not undo.rollback_is_begun(run):
+        _require_target(config, standing)
         _require_no_drift(config, run)
     journal = Journal(run)
     with undo.hold_cutover_lock(run):
@@ -78,6 +79,15 @@ def _nothing_to_do(run: RunFolder) -> RollbackRecord:
         kept_aside=None,
         findings=(),
     )
+
+
+def _require_target(config: MigrationConfig, standing: list[Act]) -> None:
+    if any(a.name == "place" for a in standing) and not config.target_path.exists():
+        raise RollbackError(
+            f"the unified file {config.target_path} is gone, and with it what was written since the switch",
+            hint="Nothing was changed. Put it back, or a backup of it; docs/runbook.md says how to go back "
+            "by hand without it.",
+        )
 
 
 def _require_no_drift(config: MigrationConfig, run: RunFolder) -> None:
