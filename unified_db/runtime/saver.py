@@ -57,6 +57,9 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
     that file, and its reads wait for no writer.
     """
 
+    # False for a read-only database from before the column. Releases before 3.1.2 do not set it.
+    _has_task_path: bool = True
+
     def __init__(
         self,
         conn: aiosqlite.Connection,
@@ -289,8 +292,8 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         if running is self.loop:
             work.close()
             raise asyncio.InvalidStateError(
-                f"a sync method of {type(self).__name__} was called on the thread of its event loop, which "
-                f"would wait for itself. Use `await saver.{method}(...)` or `await graph.ainvoke(...)` there; "
-                "the sync methods are for other threads."
+                f"a sync method of {type(self).__name__} was called on its event loop's own thread, which "
+                f"would wait for itself. Use `await saver.{method}(...)` or `graph.ainvoke` there: "
+                "sync methods are for other threads."
             )
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()

@@ -43,6 +43,9 @@ class UnifiedSqliteSaver(SqliteSaver):
     that file, and its reads wait for no writer.
     """
 
+    # False for a read-only database from before the column. Releases before 3.1.2 do not set it.
+    _has_task_path: bool = True
+
     def __init__(
         self,
         conn: sqlite3.Connection,

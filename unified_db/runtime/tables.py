@@ -71,8 +71,12 @@ def inspect_tables(conn: sqlite3.Connection) -> TableState:
 
 
 def set_wal(conn: sqlite3.Connection) -> None:
-    """Switch to WAL, as the stock savers do. Not possible inside a transaction."""
-    conn.execute("PRAGMA journal_mode=WAL").fetchone()
+    """Switch to WAL, as the stock savers do, where the database can be written at all."""
+    try:
+        conn.execute("PRAGMA journal_mode=WAL").fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_read_only_error(error):
+            raise
 
 
 def make_tables(conn: sqlite3.Connection) -> None:
