@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -41,6 +40,10 @@ class AsyncLane(Protocol):
         """Open what is not open yet."""
         ...
 
+    async def use_wal(self) -> None:
+        """Switch the database to WAL, as the stock savers do."""
+        ...
+
     async def read(self, read: Read[Result]) -> Result:
         """The result of *read*, in one trip."""
         ...
@@ -56,6 +59,10 @@ class SyncLane(Protocol):
     @property
     def key(self) -> FileKey | None:
         """What makes the file one file; None for a database in memory."""
+        ...
+
+    def use_wal_sync(self) -> None:
+        """Switch the database to WAL, as the stock savers do."""
         ...
 
     def read_sync(self, read: Read[Result]) -> Result:
@@ -80,6 +87,14 @@ class FileLane:
 
     async def connect(self) -> None:
         """Nothing: the threads connect when there is work."""
+
+    async def use_wal(self) -> None:
+        """Switch the database to WAL, which the writer does when it connects."""
+        await self.writer.run()
+
+    def use_wal_sync(self) -> None:
+        """Switch the database to WAL, which the writer does when it connects."""
+        self.writer.run_sync()
 
     async def read(self, read: Read[Result]) -> Result:
         """The result of *read*, in a reader thread; waits for no writer."""
@@ -111,8 +126,9 @@ def open_file(path: Path, settings: FileSettings | None = None) -> FileLane:
     settings = settings or FileSettings()
     path = path.absolute()
     with _OPEN_LOCK:
-        with closing(sqlite3.connect(path, timeout=settings.busy_timeout_s)) as conn:
-            conn.execute("PRAGMA journal_mode=WAL").fetchone()
+        if not path.exists():
+            # Connecting makes the file, and looks at nothing of one that is there.
+            sqlite3.connect(path).close()
         key = file_key(path)
         lane = _OPEN.get(key)
         if lane is None:

@@ -22,6 +22,7 @@ from unified_db.errors import OpenTransactionError
 from unified_db.runtime.connections import file_key, file_of, is_busy, lock_held_error
 from unified_db.runtime.lanes import FileKey
 from unified_db.runtime.readers import Read
+from unified_db.runtime.tables import set_wal
 from unified_db.runtime.waiters import LoopWaiter, Outcome
 from unified_db.runtime.work import Work, execute, execute_all
 from unified_db.runtime.writer import Ending
@@ -68,6 +69,10 @@ class LentAsyncLane:
             with contextlib.suppress(OSError):
                 self._key = file_key(path) if path is not None else None
             self._key_known = True
+
+    async def use_wal(self) -> None:
+        """Switch the database to WAL, where it can be written at all."""
+        await self._in_thread(set_wal)
 
     async def read(self, read: Read[Result]) -> Result:
         """The result of *read*, in the connection's thread, behind what it does already."""
@@ -164,6 +169,10 @@ class LentLane:
         self.key: FileKey | None = None
         with contextlib.suppress(OSError):
             self.key = file_key(path) if path is not None else None
+
+    def use_wal_sync(self) -> None:
+        """Switch the database to WAL, where it can be written at all."""
+        self.read_sync(set_wal)
 
     def read_sync(self, read: Read[Result]) -> Result:
         """The result of *read*, in the calling thread."""

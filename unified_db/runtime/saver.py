@@ -41,7 +41,7 @@ from unified_db.runtime.rows import (
     write_rows,
 )
 from unified_db.runtime.sync_saver import UnifiedSqliteSaver
-from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables, set_wal
+from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables
 from unified_db.runtime.work import Call, Work
 
 __all__ = ["UnifiedAsyncSqliteSaver", "UnifiedSqliteSaver"]
@@ -101,7 +101,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         await self._lane.connect()
         state = await self._lane.read(inspect_tables)
         if not state.wal:
-            await self._lane.read(set_wal)
+            await self._lane.use_wal()
         if not state.current:
             try:
                 await self._lane.write(Call(make_tables))

@@ -29,7 +29,7 @@ from unified_db.runtime.rows import (
     search_where,
     write_rows,
 )
-from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables, set_wal
+from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables
 from unified_db.runtime.work import Call, Work
 
 Result = TypeVar("Result")
@@ -86,7 +86,7 @@ class UnifiedSqliteSaver(SqliteSaver):
             return
         state = self._lane.read_sync(inspect_tables)
         if not state.wal:
-            self._lane.read_sync(set_wal)
+            self._lane.use_wal_sync()
         if not state.current:
             try:
                 self._lane.write_sync(Call(make_tables))
