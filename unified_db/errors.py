@@ -115,7 +115,14 @@ class RollbackError(UnifyError):
 
 
 class RuntimeUseError(UnifyError):
-    """Base of what an application meets while it runs on the unified database."""
+    """Base of what an application meets while it runs on the unified database.
+
+    Its text ends in the hint: an application logs it, and SQLAlchemy wraps some of these in an
+    error of its own that shows nothing but the text.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
 
 
 class WriteLockHeldError(RuntimeUseError, sqlite3.OperationalError):

@@ -188,6 +188,12 @@ def find_checkpoint(
     return stored, [StoredWrite(*row[1:]) for row in rows if row[0] == 1]
 
 
+def checkpoint_exists(conn: sqlite3.Connection, place: Place) -> bool:
+    """Whether there is a checkpoint at *place*."""
+    sql = "SELECT 1 FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
+    return conn.execute(sql, place).fetchone() is not None
+
+
 def checkpoint_tuple(
     stored: StoredCheckpoint,
     writes: Iterable[StoredWrite],

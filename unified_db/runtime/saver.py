@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -27,11 +27,12 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from unified_db.runtime import upkeep
 from unified_db.runtime.connections import BUSY_TIMEOUT_S
 from unified_db.runtime.delta import read_history
-from unified_db.runtime.lanes import AsyncLane, FileLane, close_file, is_file, open_file
+from unified_db.runtime.lanes import AsyncLane, close_file, is_file, open_file
 from unified_db.runtime.lent import LentAsyncLane
 from unified_db.runtime.listing import Listing, Page
 from unified_db.runtime.readers import Read
 from unified_db.runtime.rows import (
+    checkpoint_exists,
     checkpoint_row,
     checkpoint_tuple,
     find_checkpoint,
@@ -42,7 +43,11 @@ from unified_db.runtime.rows import (
 )
 from unified_db.runtime.sync_saver import UnifiedSqliteSaver
 from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables
+from unified_db.runtime.units import Unit, marked, thread_of, unit_of, unit_of_writes_async
 from unified_db.runtime.work import Call, Work
+
+if TYPE_CHECKING:
+    from unified_db.runtime.database import UnifiedDatabase
 
 __all__ = ["UnifiedAsyncSqliteSaver", "UnifiedSqliteSaver"]
 
@@ -62,20 +67,23 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
 
     def __init__(
         self,
-        conn: aiosqlite.Connection,
+        conn: aiosqlite.Connection | UnifiedDatabase,
         *,
         serde: SerializerProtocol | None = None,
-        lane: FileLane | None = None,
     ) -> None:
         """Use *conn*.
 
         Args:
-            conn: A connection, opened or not.
+            conn: A connection, opened or not; or a `UnifiedDatabase`, whose transactions it then takes
+                part in. Of a database the attribute `conn` is a connection that is not opened yet, for
+                statements of the application: `async with saver.conn as conn`.
             serde: What checkpoints are serialized with.
-            lane: The threads of the file, where they are to be used instead of *conn*.
         """
-        super().__init__(conn, serde=serde)
-        self._lane: AsyncLane = lane or LentAsyncLane(conn, self.lock)
+        lent = conn if isinstance(conn, aiosqlite.Connection) else conn.aiosqlite_connection()
+        super().__init__(lent, serde=serde)
+        self._lane: AsyncLane = (
+            LentAsyncLane(conn, self.lock) if isinstance(conn, aiosqlite.Connection) else conn.lane
+        )
 
     @classmethod
     @asynccontextmanager
@@ -86,8 +94,10 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
                 yield cls(conn)
                 return
             lane = await asyncio.to_thread(open_file, Path(conn_string))
+            saver = cls(conn)
+            saver._lane = lane
             try:
-                yield cls(conn, lane=lane)
+                yield saver
             finally:
                 await asyncio.to_thread(close_file, lane)
 
@@ -117,7 +127,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         """The checkpoint that *config* names, or the newest of its thread; see the stock saver."""
         place = place_of(config)
         found = await self._read(
-            lambda conn: find_checkpoint(conn, place, has_task_path=self._has_task_path), config
+            lambda conn: find_checkpoint(conn, place, has_task_path=self._has_task_path), config, place[:2]
         )
         if found is None:
             return None
@@ -134,7 +144,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         """Checkpoints, newest first; see the stock saver. Between two pages nothing is held."""
         rest = await self._listing(config, filter, before, limit)
         while rest is not None:
-            page = await self._read(rest.read, config)
+            page = await self._read(rest.read, config, thread_of(config))
             for checkpoint in self._decode(page):
                 yield checkpoint
             rest = page.rest
@@ -147,7 +157,9 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
             return {}
         place, serde = place_of(config), self.serde
         return await self._read(
-            lambda conn: read_history(conn, place, channels, serde, has_task_path=self._has_task_path), config
+            lambda conn: read_history(conn, place, channels, serde, has_task_path=self._has_task_path),
+            config,
+            place[:2],
         )
 
     async def _listing(
@@ -174,7 +186,10 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         new_versions: ChannelVersions,  # noqa: ARG002 - the stock signature
     ) -> RunnableConfig:
         """Save a checkpoint; see the stock saver. *new_versions* is not stored, as there."""
-        await self._write(checkpoint_row(config, checkpoint, metadata, self.serde), config)
+        unit = unit_of(self._lane.key, config)
+        if unit is not None:
+            unit.note(place_of(config)._replace(checkpoint_id=checkpoint["id"]))
+        await self._write(checkpoint_row(config, checkpoint, metadata, self.serde), unit)
         return saved_config(config, checkpoint)
 
     async def aput_writes(
@@ -185,41 +200,55 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         task_path: str = "",
     ) -> None:
         """Save a task's pending writes; see the stock saver."""
-        await self._write(write_rows(config, writes, (task_id, task_path), self.serde), config)
+        unit = await unit_of_writes_async(self._lane.key, config, lambda: self._exists(config))
+        await self._write(write_rows(config, writes, (task_id, task_path), self.serde), unit)
+
+    async def _exists(self, config: RunnableConfig) -> bool:
+        place = place_of(config)
+        return await self._lane.read(lambda conn: checkpoint_exists(conn, place))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread, also on a file that has no tables yet."""
-        await self._write(upkeep.delete_thread(str(thread_id)), None)
+        await self._write(upkeep.delete_thread(str(thread_id)), self._unit())
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete what these runs wrote, save for what delta channels of later checkpoints need."""
-        await self._write(upkeep.delete_for_runs(run_ids, self.serde), None)
+        await self._write(upkeep.delete_for_runs(run_ids, self.serde), self._unit())
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and pending writes of a thread to another one."""
-        await self._write(upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), None)
+        await self._write(upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), self._unit())
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each namespace, and what its delta channels need."""
-        await self._write(upkeep.prune(thread_ids, strategy, self.serde), None)
+        await self._write(upkeep.prune(thread_ids, strategy, self.serde), self._unit())
 
     # --- Where all of it goes through --------------------------------------------------------
 
-    async def _read(self, read: Read[Result], config: RunnableConfig | None) -> Result:  # noqa: ARG002
+    async def _read(
+        self, read: Read[Result], config: RunnableConfig | None, namespace: tuple[str, str | None] | None
+    ) -> Result:
         if not self.is_setup:
             await self.setup()
-        return await self._lane.read(read)
+        unit = unit_of(self._lane.key, config)
+        return await (self._lane.read(read) if unit is None else unit.read(self._lane, read, namespace))
 
-    async def _write(self, work: Work, config: RunnableConfig | None) -> None:  # noqa: ARG002
+    async def _write(self, work: Work, unit: Unit | None) -> None:
         if not self.is_setup:
             await self.setup()
-        await self._lane.write(work)
+        if unit is not None:
+            unit.add(work)
+        else:
+            await self._lane.write(work)
+
+    def _unit(self) -> Unit | None:
+        return unit_of(self._lane.key, None)
 
     # --- From other threads ------------------------------------------------------------------
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """`aget_tuple`, from another thread than the event loop's."""
-        return self._from_thread(self.aget_tuple(config), "aget_tuple")
+        return marked(self._from_thread(self.aget_tuple(config), "aget_tuple"), self._unit())
 
     def list(
         self,
@@ -232,7 +261,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         """`alist`, from another thread than the event loop's."""
         rest = self._from_thread(self._listing(config, filter, before, limit), "alist")
         while rest is not None:
-            page = self._from_thread(self._read(rest.read, config), "alist")
+            page = self._from_thread(self._read(rest.read, config, thread_of(config)), "alist")
             yield from self._decode(page)
             rest = page.rest
 

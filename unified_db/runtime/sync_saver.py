@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
@@ -16,11 +16,12 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from unified_db.runtime import upkeep
 from unified_db.runtime.connections import BUSY_TIMEOUT_S
 from unified_db.runtime.delta import read_history
-from unified_db.runtime.lanes import FileLane, SyncLane, close_file, is_file, open_file
+from unified_db.runtime.lanes import SyncLane, close_file, is_file, open_file
 from unified_db.runtime.lent import LentLane, open_transaction_error
 from unified_db.runtime.listing import Listing
 from unified_db.runtime.readers import Read
 from unified_db.runtime.rows import (
+    checkpoint_exists,
     checkpoint_row,
     checkpoint_tuple,
     find_checkpoint,
@@ -30,7 +31,11 @@ from unified_db.runtime.rows import (
     write_rows,
 )
 from unified_db.runtime.tables import inspect_tables, is_read_only_error, make_tables
+from unified_db.runtime.units import Unit, marked, thread_of, unit_of, unit_of_writes
 from unified_db.runtime.work import Call, Work
+
+if TYPE_CHECKING:
+    from unified_db.runtime.database import UnifiedDatabase
 
 Result = TypeVar("Result")
 
@@ -48,20 +53,22 @@ class UnifiedSqliteSaver(SqliteSaver):
 
     def __init__(
         self,
-        conn: sqlite3.Connection,
+        conn: sqlite3.Connection | UnifiedDatabase,
         *,
         serde: SerializerProtocol | None = None,
-        lane: FileLane | None = None,
     ) -> None:
         """Use *conn*.
 
         Args:
-            conn: A connection; made with `check_same_thread=False` where graphs use several threads.
+            conn: A connection, made with `check_same_thread=False` where graphs use several threads; or a
+                `UnifiedDatabase`, whose transactions it then takes part in.
             serde: What checkpoints are serialized with.
-            lane: The threads of the file, where they are to be used instead of *conn*.
         """
-        super().__init__(conn, serde=serde)
-        self._lane: SyncLane = lane or LentLane(conn, self.lock)
+        lent = conn if isinstance(conn, sqlite3.Connection) else conn.sqlite3_connection()
+        super().__init__(lent, serde=serde)
+        self._lane: SyncLane = (
+            LentLane(conn, self.lock) if isinstance(conn, sqlite3.Connection) else conn.lane
+        )
 
     @classmethod
     @contextmanager
@@ -72,8 +79,10 @@ class UnifiedSqliteSaver(SqliteSaver):
                 yield cls(conn)
                 return
             lane = open_file(Path(conn_string))
+            saver = cls(conn)
+            saver._lane = lane
             try:
-                yield cls(conn, lane=lane)
+                yield saver
             finally:
                 close_file(lane)
 
@@ -126,11 +135,12 @@ class UnifiedSqliteSaver(SqliteSaver):
         """The checkpoint that *config* names, or the newest of its thread; see the stock saver."""
         place = place_of(config)
         found = self._read(
-            lambda conn: find_checkpoint(conn, place, has_task_path=self._has_task_path), config
+            lambda conn: find_checkpoint(conn, place, has_task_path=self._has_task_path), config, place[:2]
         )
         if found is None:
             return None
-        return checkpoint_tuple(*found, self.serde, config=config if place.checkpoint_id else None)
+        found_tuple = checkpoint_tuple(*found, self.serde, config=config if place.checkpoint_id else None)
+        return marked(found_tuple, self._unit())
 
     def list(
         self,
@@ -146,7 +156,7 @@ class UnifiedSqliteSaver(SqliteSaver):
             search_where(config, filter, before), limit, has_task_path=self._has_task_path
         )
         while rest is not None:
-            page = self._read(rest.read, config)
+            page = self._read(rest.read, config, thread_of(config))
             for stored, writes in page.found:
                 yield checkpoint_tuple(stored, writes, self.serde)
             rest = page.rest
@@ -159,7 +169,9 @@ class UnifiedSqliteSaver(SqliteSaver):
             return {}
         place, serde = place_of(config), self.serde
         return self._read(
-            lambda conn: read_history(conn, place, channels, serde, has_task_path=self._has_task_path), config
+            lambda conn: read_history(conn, place, channels, serde, has_task_path=self._has_task_path),
+            config,
+            place[:2],
         )
 
     # --- Writing -----------------------------------------------------------------------------
@@ -172,7 +184,10 @@ class UnifiedSqliteSaver(SqliteSaver):
         new_versions: ChannelVersions,  # noqa: ARG002 - the stock signature
     ) -> RunnableConfig:
         """Save a checkpoint; see the stock saver. *new_versions* is not stored, as there."""
-        self._write(checkpoint_row(config, checkpoint, metadata, self.serde), config)
+        unit = unit_of(self._lane.key, config)
+        if unit is not None:
+            unit.note(place_of(config)._replace(checkpoint_id=checkpoint["id"]))
+        self._write(checkpoint_row(config, checkpoint, metadata, self.serde), unit)
         return saved_config(config, checkpoint)
 
     def put_writes(
@@ -183,30 +198,46 @@ class UnifiedSqliteSaver(SqliteSaver):
         task_path: str = "",
     ) -> None:
         """Save a task's pending writes; see the stock saver."""
-        self._write(write_rows(config, writes, (task_id, task_path), self.serde), config)
+        unit = unit_of_writes(self._lane.key, config, lambda: self._exists(config))
+        self._write(write_rows(config, writes, (task_id, task_path), self.serde), unit)
+
+    def _exists(self, config: RunnableConfig) -> bool:
+        place = place_of(config)
+        return self._lane.read_sync(lambda conn: checkpoint_exists(conn, place))
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread."""
-        self._write(upkeep.delete_thread(str(thread_id)), None)
+        self._write(upkeep.delete_thread(str(thread_id)), self._unit())
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete what these runs wrote, save for what delta channels of later checkpoints need."""
-        self._write(upkeep.delete_for_runs(run_ids, self.serde), None)
+        self._write(upkeep.delete_for_runs(run_ids, self.serde), self._unit())
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and pending writes of a thread to another one."""
-        self._write(upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), None)
+        self._write(upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), self._unit())
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each namespace, and what its delta channels need."""
-        self._write(upkeep.prune(thread_ids, strategy, self.serde), None)
+        self._write(upkeep.prune(thread_ids, strategy, self.serde), self._unit())
 
     # --- Where all of it goes through --------------------------------------------------------
 
-    def _read(self, read: Read[Result], config: RunnableConfig | None) -> Result:  # noqa: ARG002
+    def _read(
+        self, read: Read[Result], config: RunnableConfig | None, namespace: tuple[str, str | None] | None
+    ) -> Result:
         self.setup()
+        unit = unit_of(self._lane.key, config)
+        if unit is not None:
+            return unit.read_sync(self._lane, read, namespace)
         return self._lane.read_sync(read)
 
-    def _write(self, work: Work, config: RunnableConfig | None) -> None:  # noqa: ARG002
+    def _write(self, work: Work, unit: Unit | None) -> None:
         self.setup()
-        self._lane.write_sync(work)
+        if unit is not None:
+            unit.add(work)
+        else:
+            self._lane.write_sync(work)
+
+    def _unit(self) -> Unit | None:
+        return unit_of(self._lane.key, None)

@@ -80,6 +80,21 @@ class ThreadWaiter:
             raise self._error
         return self._result
 
+    def wait_uninterrupted(self) -> Any:
+        """As `wait`, but an interrupt (Ctrl-C) is raised only after the outcome is there."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self._lock.acquire()
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        if self._error is not None:
+            raise self._error
+        return self._result
+
 
 Outcome = tuple[Waiter, Any, BaseException | None]
 

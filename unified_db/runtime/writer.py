@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from unified_db.errors import DatabaseClosedError
+from unified_db.errors import DatabaseClosedError, RuntimeUseError
 from unified_db.runtime.connections import FileSettings, connect_writer, is_busy, lock_held_error
 from unified_db.runtime.waiters import LoopWaiter, Outcome, ThreadWaiter, Waiter, deliver
 from unified_db.runtime.work import Work, execute, execute_all
@@ -111,6 +111,11 @@ class Writer:
         if self._pid != os.getpid():
             forget(self._conn)
             self._renew()
+        if threading.current_thread() is self._thread:
+            raise RuntimeUseError(
+                "something that runs in the writer's thread, such as an ORM event of a commit, wrote again",
+                hint="Nothing of it was written: it would have waited for itself. Write before the commit.",
+            )
         with self._gate:
             if self._closed:
                 raise closed_error(self.path)
