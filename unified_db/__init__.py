@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unified_db.runtime.database import UnifiedDatabase
     from unified_db.runtime.saver import UnifiedAsyncSqliteSaver, UnifiedSqliteSaver
 
-__all__ = ["UnifiedAsyncSqliteSaver", "UnifiedSqliteSaver"]
+__all__ = ["UnifiedAsyncSqliteSaver", "UnifiedDatabase", "UnifiedSqliteSaver"]
 
 _HOMES = {
+    "UnifiedDatabase": "unified_db.runtime.database",
     "UnifiedAsyncSqliteSaver": "unified_db.runtime.saver",
     "UnifiedSqliteSaver": "unified_db.runtime.saver",
 }

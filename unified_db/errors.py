@@ -6,6 +6,7 @@ the command is a bug of ours and ends with exit code 1.
 
 from __future__ import annotations
 
+import sqlite3
 from enum import IntEnum
 from typing import ClassVar
 
@@ -117,3 +118,43 @@ class RollbackError(UnifyError):
     """A rollback found something that it must not overwrite; nothing was changed."""
 
     exit_code = ExitCode.SOURCE_UNUSABLE
+
+
+class RuntimeUseError(UnifyError):
+    """Base of what an application meets while it runs on the unified database.
+
+    Its text ends in the hint: an application logs it, and SQLAlchemy wraps some of these in an
+    error of its own that shows nothing but the text.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class WriteLockHeldError(RuntimeUseError, sqlite3.OperationalError):
+    """Somebody held the file's write lock for longer than the busy timeout; nothing was written.
+
+    Also a `sqlite3.OperationalError`, which is what code written for the stock savers catches.
+    """
+
+    transient = True
+
+
+class OpenTransactionError(RuntimeUseError, sqlite3.OperationalError):
+    """A connection that was lent to a saver has a transaction of its own open; nothing was written."""
+
+
+class ForeignCommitError(RuntimeUseError, sqlite3.OperationalError):
+    """Something that does not own a transaction of ours tried to commit it; it is still open."""
+
+
+class TransactionEndedError(RuntimeUseError):
+    """A graph run outlived the transaction it was started in; what it gave was not written."""
+
+
+class TransactionFailedError(RuntimeUseError):
+    """An inner block of a shared transaction failed, so the whole of it was rolled back."""
+
+
+class DatabaseClosedError(RuntimeUseError, sqlite3.ProgrammingError):
+    """The database was closed, or its writer died with a fork; nothing was written."""

@@ -1,0 +1,104 @@
+"""The connections that our own threads use, and which errors of SQLite mean what.
+
+Not here: connections that an application lends to a saver (`lanes.py`) and those of SQLAlchemy
+(`engines.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unified_db.errors import WriteLockHeldError
+
+log = logging.getLogger(__name__)
+
+Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
+
+BUSY_TIMEOUT_S = 30.0
+# A checkpoint insert, three kinds of pending writes and their reads, for every caller alike.
+_CACHED_STATEMENTS = 256
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """How our threads open a file.
+
+    Attributes:
+        synchronous: FULL, as the stock savers have it: what is committed survives a power cut.
+            NORMAL survives a crash of the application, and is several times faster.
+        busy_timeout_s: Seconds to wait for another process's write transaction.
+    """
+
+    synchronous: Synchronous = "FULL"
+    busy_timeout_s: float = BUSY_TIMEOUT_S
+
+
+def connect_writer(path: Path, settings: FileSettings) -> sqlite3.Connection:
+    """A read-write connection in autocommit mode, WAL set; makes the file where it is missing."""
+    conn = _connect(path, settings)
+    # WAL keeps readers and the writer out of each other's way. It stays set in the file.
+    conn.execute("PRAGMA journal_mode=WAL").fetchone()
+    conn.execute(f"PRAGMA synchronous={settings.synchronous}")
+    return conn
+
+
+def connect_reader(path: Path, settings: FileSettings) -> sqlite3.Connection:
+    """A connection that refuses to write.
+
+    Not opened with mode=ro: on a WAL database that connection could not bring the WAL in order
+    when it is the first one after a crash.
+    """
+    conn = _connect(path, settings)
+    conn.execute("PRAGMA query_only=1")
+    return conn
+
+
+def _connect(path: Path, settings: FileSettings) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path,
+        timeout=settings.busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+    )
+
+
+def file_key(path: Path) -> tuple[int, int]:
+    """What makes *path* one file, under whichever name it is opened."""
+    status = os.stat(path)  # noqa: PTH116 - the same call as Path.stat, without the object
+    return status.st_dev, status.st_ino
+
+
+def file_of(conn: sqlite3.Connection) -> Path | None:
+    """The file behind a connection's main database; None for one in memory."""
+    cursor = conn.cursor()
+    cursor.row_factory = None
+    name = next((row[2] for row in cursor.execute("PRAGMA database_list") if row[1] == "main"), "")
+    return Path(os.fsdecode(name)) if name else None
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether *error* says that somebody else holds a lock."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def lock_held_error(path: Path | None, timeout_s: float, place: str | None = None) -> WriteLockHeldError:
+    """The error for a writer that waited in vain.
+
+    Args:
+        path: The file.
+        timeout_s: How long was waited.
+        place: Where in this process the lock is held, when that is known.
+    """
+    holder = f"it is held in this process, since {place}" if place else "another connection holds it"
+    return WriteLockHeldError(
+        f"database is locked: waited {timeout_s:g} s for {path or 'the database'}; {holder}",
+        hint="Nothing was written. Commit before running a graph, or use `UnifiedDatabase.transaction()`, "
+        "which writes at its end and holds no lock while a graph runs.",
+    )
