@@ -11,7 +11,7 @@ from unified_db.migration.records import ArchiveRecord
 from unified_db.migration.runs import RunFolder
 
 
-@task(name="archive", task_run_name="archive", **policy.SWITCHES)
+@task(name="archive", task_run_name="archive", **policy.READS_FILES)
 def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
     """Compress the old files with a manifest and update what names their paths."""
     record = phases.archive(config, run)

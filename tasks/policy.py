@@ -55,8 +55,14 @@ RUNS_THE_APPLICATION: dict[str, Any] = {
 }
 
 SWITCHES: dict[str, Any] = {
+    # Only what was met before the stop can be transient here: everything after it is undone in the
+    # cut-over's own process and comes back as CutoverUndoneError. The times of unify.toml bound it; a
+    # timeout of Prefect's is for what hangs beside, and does not end a cut-over half way.
+    **RUNS_THE_APPLICATION,
+}
+
+TAKES_BACK: dict[str, Any] = {
     **_NEVER_FROM_A_CACHE,
-    # Once the application was stopped nothing is tried twice: it is undone, or resumed from the
-    # journal. Nor does Prefect interrupt it: the start, stop and ready times of unify.toml bound it.
+    # The application is stopped by then, so nothing is tried twice; the next rollback goes on.
     "retries": 0,
 }

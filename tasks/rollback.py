@@ -11,7 +11,7 @@ from unified_db.migration.records import RollbackRecord
 from unified_db.migration.runs import RunFolder
 
 
-@task(name="rollback", task_run_name="rollback", **policy.SWITCHES)
+@task(name="rollback", task_run_name="rollback", **policy.TAKES_BACK)
 def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     """Take the cut-over back, with the rows that were written since."""
     record = phases.rollback(config, run)

@@ -6,7 +6,7 @@ import errno
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import Task
@@ -48,9 +48,16 @@ def test_every_phase_is_a_task_of_its_name_that_no_cache_answers(phase: str) -> 
     assert task.retries == 0 or task.timeout_seconds
 
 
-@pytest.mark.parametrize("phase", ["cutover", "archive", "rollback"])
-def test_nothing_is_tried_twice_once_the_application_was_stopped(phase: str) -> None:
-    assert getattr(TASKS, phase).retries == 0
+@pytest.mark.parametrize("phase", [p for p in PHASES if p not in {"summarise", "rollback"}])
+def test_every_phase_is_tried_again_for_what_is_transient_and_has_a_time_limit(phase: str) -> None:
+    task: Any = getattr(TASKS, phase)
+    assert task.retries > 0
+    assert task.retry_condition_fn is policy.retries_transient
+    assert task.timeout_seconds
+
+
+def test_a_rollback_is_never_tried_twice_since_the_application_is_stopped_by_then() -> None:
+    assert cast("Any", TASKS.rollback).retries == 0
 
 
 def test_outside_of_a_prefect_run_no_artifact_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
