@@ -447,6 +447,23 @@ def wait_for_lock(conn: sqlite3.Connection, path: Path, *, timeout_s: float) -> 
         ) from error
 
 
+def require_free_place(target: Path) -> None:
+    """Return where neither *target* nor a sidecar of its name is there.
+
+    A WAL or journal that an earlier database of that name left would be taken for the new one's:
+    SQLite would play it back over the new pages.
+
+    Raises:
+        SourceError: Names what is in the way.
+    """
+    for path in (target, *files.sidecars(target)):
+        if path.exists() or path.is_symlink():
+            raise SourceError(
+                f"{path} is there already",
+                hint="Nothing was changed. Move it away, or name another path for the unified file.",
+            )
+
+
 def same_file(one: Path, other: Path) -> bool:
     """True where both names lead to one file, also through links."""
     return one.exists() and other.exists() and one.samefile(other)

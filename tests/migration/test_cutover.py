@@ -25,9 +25,10 @@ from unified_db.errors import (
     GateClosedError,
     RollbackError,
     RunLockedError,
+    SourceError,
     UsageError,
 )
-from unified_db.migration import archive, cutover, phases, processes, rollback, undo
+from unified_db.migration import archive, cutover, phases, processes, rollback, standalone, undo
 from unified_db.migration.journal import read_state, standing_acts
 from unified_db.migration.records import Approval, GateName
 from unified_db.migration.runs import RunFolder, create_run
@@ -205,6 +206,20 @@ def test_a_rollback_without_the_unified_file_is_refused_since_rows_would_be_lost
 def test_a_rollback_of_a_run_that_switched_nothing_is_refused(move: Move) -> None:
     with pytest.raises(UsageError, match="switched nothing"):
         rollback.roll_back(move.app.config(), move.run)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_sidecar_that_an_earlier_database_left_at_the_target_is_never_played_back(
+    move: Move, suffix: str
+) -> None:
+    stale = move.app.unified.with_name(move.app.unified.name + suffix)
+    stale.write_bytes(b"left by an earlier database of that name")
+    with pytest.raises(SourceError, match="is there already"):
+        move.switch()
+    with pytest.raises(SourceError, match="is there already"):
+        standalone.merge_sources([move.app.notes, move.app.events], move.app.unified)
+    assert is_old(move)
+    assert move.answer() == {"notes": 3, "events": 3}
 
 
 def test_an_application_that_fails_on_the_new_file_is_put_back(move: Move) -> None:

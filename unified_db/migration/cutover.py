@@ -152,10 +152,7 @@ def _prepare(config: MigrationConfig, run: RunFolder, journal: Journal) -> _Prep
     plan, backups, unified = _load_evidence(run)
     edits = switch.plan_edits(config, "switch")
     _require_edits_apply(config, plan, edits)
-    if config.target_path.exists():
-        raise CutoverRefusedError(
-            f"{config.target_path} has appeared since the plan", hint=f"Move it away. {_UNTOUCHED}"
-        )
+    sqlite.require_free_place(config.target_path)
     if files.digest_file(unified.path) != unified.sha256:
         raise CutoverRefusedError(
             "the unified file was changed since it was validated", hint=f"Run again. {_UNTOUCHED}"
@@ -307,6 +304,8 @@ def _require_same_schema(conn: sqlite3.Connection, ready: _Prepared, label: str)
 
 
 def _place(config: MigrationConfig, journal: Journal, ready: _Prepared) -> None:
+    # Again: whoever left a WAL there in the meantime would have it played back over our pages.
+    sqlite.require_free_place(config.target_path)
     with journal.act("place", ready=str(ready.copy), target=str(config.target_path)):
         files.move_durably(ready.copy, config.target_path)
 

@@ -43,7 +43,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         EditError: A configured edit does not fit its file.
         ConfigError: The application's interpreter cannot import the runtime.
     """
-    _require_no_target(config)
+    sqlite.require_free_place(config.target_path)
     sources = tuple(_read_source(config, s) for s in config.source)
     collisions = find_collisions([(s.label, s.objects) for s in sources])
     require_no_collisions(collisions)
@@ -65,14 +65,6 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
     switch.write_patch(config, run)
     return plan
-
-
-def _require_no_target(config: MigrationConfig) -> None:
-    if config.target_path.exists():
-        raise SourceError(
-            f"the target {config.target_path} is there already",
-            hint="Nothing was changed. Move it away, or name another path under [target].",
-        )
 
 
 def _read_source(config: MigrationConfig, source: SourceConfig) -> SourceFacts:

@@ -59,6 +59,7 @@ def merge_sources(sources: Sequence[Path], into: Path, *, backups: Path | None =
     with runs.hold_lock(into.parent / ".unify-db", [*(s.path for s in plain), into]):
         if into.exists():
             return _require_same(plain, into)
+        sqlite.require_free_place(into)
         _require_space(plain, into, backups)
         folder = backups or _new_backup_folder(into)
         folder.mkdir(parents=True, exist_ok=True)
