@@ -385,10 +385,18 @@ def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
             answer = answers.answer_failure(error, _existing(call))
         except (KeyboardInterrupt, TerminatedError) as error:
             answer = _answer_interruption(call, error)
+        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            answer = answers.answer_failure(_as_wrong_use(error), _existing(call))
         except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
             answer = _answer_bug(call, error)
         _tell(call, answer)
     raise typer.Exit(int(answer.exit_code))
+
+
+def _as_wrong_use(error: OSError) -> UsageError:
+    """A path that the user gave and that the system refuses."""
+    reason = (error.strerror or str(error)).lower()
+    return UsageError(f"{error.filename}: {reason}", hint="Nothing was written there. Name another path.")
 
 
 def _existing(call: Call) -> RunFolder | None:

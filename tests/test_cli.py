@@ -242,7 +242,7 @@ def test_a_second_run_is_refused_with_4(unify: Command, tiny: TinyApplication) -
         assert unify.json("status")["state"] == "running"
     finally:
         first.terminate()
-        first.communicate(timeout=30)
+        first.communicate(timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_an_interrupted_run_leaves_all_as_it_was_and_can_be_resumed(
     going = unify.start("dry-run", "--no-prefect", "--json")
     wait_for("suites: begins", tiny)
     going.send_signal(number)
-    content = json.loads(going.communicate(timeout=60)[0])
+    content = json.loads(going.communicate(timeout=180)[0])
     assert going.returncode == content["exit_code"] == code
     assert "resume" in content["hint"]
     assert is_untouched(tiny)
@@ -364,7 +364,7 @@ def test_a_terminated_run_takes_its_prefect_server_along(unify: Command, tiny: T
     going = unify.start("dry-run")
     wait_for("suites: begins", tiny)
     going.send_signal(signal.SIGTERM)
-    going.communicate(timeout=90)
+    going.communicate(timeout=300)
     assert going.returncode == 143
     assert is_untouched(tiny)
     command = f"{unify.home}".encode()

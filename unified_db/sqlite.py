@@ -305,9 +305,22 @@ def integrity_problems(conn: sqlite3.Connection, *, limit: int = 10) -> list[str
 
 
 def foreign_key_violations(conn: sqlite3.Connection, schema: str = "main") -> int:
-    """How many rows of *schema* refer to a parent that is not there."""
-    rows = conn.execute(f"SELECT count(*) FROM pragma_foreign_key_check(NULL, '{schema}')")
-    return int(rows.fetchone()[0])
+    """How many rows of *schema* refer to a parent that is not there.
+
+    A foreign key whose parent cannot be looked up at all (no such column, or none that is unique)
+    counts as one: SQLite calls it a mismatch and checks no row of that table.
+    """
+    return sum(_violations_of(conn, name, schema) for name in tables(conn, schema))
+
+
+def _violations_of(conn: sqlite3.Connection, table: str, schema: str) -> int:
+    try:
+        rows = conn.execute("SELECT count(*) FROM pragma_foreign_key_check(?, ?)", (table, schema))
+        return int(rows.fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if "foreign key mismatch" not in str(error):
+            raise
+        return 1
 
 
 def pragma(conn: sqlite3.Connection, name: str, schema: str = "main") -> str:

@@ -30,11 +30,18 @@ _POLL_S = 0.02
 
 def is_running(config: MigrationConfig) -> bool:
     """True where the application answers at its ready address, or one of its sources is open."""
+    return _answers(config) or bool(_users(config))
+
+
+def _answers(config: MigrationConfig) -> bool:
+    if not config.app.start:
+        # Without a server of its own, whatever answers at that port is somebody else's.
+        return False
     with _client() as client:
         try:
             client.get(processes.ready_url(config, port=config.app.port))
         except httpx.HTTPError:
-            return bool(_users(config))
+            return False
     return True
 
 
@@ -58,9 +65,10 @@ def stop(config: MigrationConfig) -> None:
             tail = processes.log_tail(result.log, lines=5)
             raise CutoverUndoneError(f"the stop command ended with code {result.exit_code}: {tail}")
     deadline = time.monotonic() + config.app.stop_timeout_s
-    while users := _users(config):
+    while (users := _users(config)) or _answers(config):
         if time.monotonic() > deadline:
-            raise CutoverUndoneError(f"still in use after the stop, by: {'; '.join(users)}")
+            found = f"by: {'; '.join(users)}" if users else "for it still answers at its ready address"
+            raise CutoverUndoneError(f"still in use after the stop, {found}")
         time.sleep(_POLL_S)
 
 
@@ -108,7 +116,7 @@ def watch(config: MigrationConfig, run: RunFolder, *, pid: int, mark: int) -> tu
     return (
         _count(f"{asked} requests answered as expected", failed),
         Finding(
-            check="the application is still running",
+            check="the new process stays up",
             where=f"process {pid}",
             required="running",
             measured="running" if _alive(pid) else "gone",

@@ -118,6 +118,7 @@ def restore_file(backup: Path, to: Path) -> Path:
         SourceError: *backup* is damaged, or *to* is in use.
         UsageError: *to* is a folder, or both are one file.
     """
+    to = to.resolve()
     if to.is_dir() or sqlite.same_file(backup, to):
         raise UsageError(f"cannot restore to {to}", hint="Name the database file that is to be replaced.")
     sqlite.read_header(backup)

@@ -117,8 +117,10 @@ def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
     journal = Journal(run)
     try:
         prepared = _prepare(config, run, journal)
-    except BaseException:
+    except BaseException as error:
         undo.undo_acts(config, run, journal)
+        if isinstance(error, OSError):
+            raise CutoverRefusedError(f"the cut-over cannot begin: {error}", hint=_UNTOUCHED) from error
         raise
     journal.write("cutover", "begin", pid=os.getpid())
     try:

@@ -6,6 +6,7 @@ Reads only: no source, no file of the application and no sidecar is changed or c
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import sqlite3
 import subprocess
@@ -44,6 +45,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         ConfigError: The application's interpreter cannot import the runtime.
     """
     sqlite.require_free_place(config.target_path)
+    _require_writable(config)
     sources = tuple(_read_source(config, s) for s in config.source)
     collisions = find_collisions([(s.label, s.objects) for s in sources])
     require_no_collisions(collisions)
@@ -65,6 +67,21 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
     switch.write_patch(config, run)
     return plan
+
+
+def _require_writable(config: MigrationConfig) -> None:
+    """Return where the switch may write in every folder that it writes in."""
+    edited = [config.resolve(e.file).parent for e in config.edit]
+    homes = [config.resolve(s.path).parent for s in config.source]
+    for folder in dict.fromkeys((config.target_path.parent, *homes, *edited)):
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        if not existing.is_dir():
+            raise SourceError(f"{existing} is not a folder", hint="Nothing was changed. Name another path.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise SourceError(
+                f"{existing} cannot be written to",
+                hint="Nothing was changed. The switch has to put files there; mend its permissions.",
+            )
 
 
 def _read_source(config: MigrationConfig, source: SourceConfig) -> SourceFacts:

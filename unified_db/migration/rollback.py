@@ -35,8 +35,8 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         return _nothing_to_do(run)
     moves = [a for a in acts(read_entries(run.journal)) if a.name == "move"]
     restored = tuple(dict.fromkeys(Path(a.before["path"]) for a in moves))
-    # Once begun it is only finished: what was taken back already is no drift.
-    if not undo.rollback_is_begun(run):
+    # What was half done is only brought to its end: what is taken back already is no drift.
+    if not undo.is_half_done(run):
         _require_target(config, standing)
         _require_no_drift(config, run)
     journal = Journal(run)
@@ -44,7 +44,8 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         if undo.rollback_is_begun(run):
             journal.write("rollback", "resumed", pid=os.getpid())
         else:
-            journal.write("rollback", "begin", pid=os.getpid(), running=application.is_running(config))
+            running = application.is_running(config) or _stopped_by_an_interrupted_cutover(run, standing)
+            journal.write("rollback", "begin", pid=os.getpid(), running=running)
         try:
             carried = undo.undo_acts(config, run, journal)
         except UnifyError as error:
@@ -60,6 +61,12 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         kept_aside=kept if kept.exists() else None,
         findings=tuple(_check(config, path) for path in restored),
     )
+
+
+def _stopped_by_an_interrupted_cutover(run: RunFolder, standing: list[Act]) -> bool:
+    """True where the application does not run because our cut-over stopped it and then came to no end."""
+    stops = [a for a in standing if a.name == "stop"]
+    return undo.is_half_done(run) and any(a.before["running"] for a in stops)
 
 
 def _nothing_to_do(run: RunFolder) -> RollbackRecord:

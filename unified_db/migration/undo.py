@@ -284,8 +284,10 @@ def unpack_archived(run: RunFolder) -> None:
     """
     for act in standing_acts(run):
         kept = Path(act.before.get("kept", ""))
-        if act.name != "archive-file" or kept.exists() or not Path(act.before["archived"]).exists():
+        if act.name != "archive-file" or kept.exists():
             continue
+        if not Path(act.before["archived"]).exists():
+            raise _archive_is_gone(act)
         with files.partial_file(kept) as partial:
             with Path(act.before["archived"]).open("rb") as packed, partial.open("wb") as plain:
                 zstandard.ZstdDecompressor().copy_stream(packed, plain)
@@ -372,13 +374,16 @@ def _undo_start(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
         application.end_process(int(act.after["pid"]))
 
 
-def _undo_archive_file(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
+def _undo_archive_file(_config: MigrationConfig, _run: RunFolder, _act: Act) -> None:
     """Nothing left to do: the file was unpacked before rows were carried into it; the archive stays."""
-    if not Path(act.before["kept"]).exists():
-        raise RollbackError(
-            f"the archived file {act.before['archived']} is gone",
-            hint="The backup of the run is in its folder `backup`; docs/runbook.md says how to use it.",
-        )
+
+
+def _archive_is_gone(act: Act) -> RollbackError:
+    return RollbackError(
+        f"the archived file {act.before['archived']} is gone",
+        hint="Nothing was changed. The backup of the run is in its folder `backup`; docs/runbook.md says "
+        "how to go back by hand.",
+    )
 
 
 _UNDO: dict[str, Callable[[MigrationConfig, RunFolder, Act], Any]] = {
