@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unified_db.runtime.database import UnifiedDatabase
     from unified_db.runtime.saver import UnifiedAsyncSqliteSaver, UnifiedSqliteSaver
+    from unified_db.runtime.store import UnifiedAsyncSqliteStore, UnifiedSqliteStore
 
-__all__ = ["UnifiedAsyncSqliteSaver", "UnifiedDatabase", "UnifiedSqliteSaver"]
+__all__ = [
+    "UnifiedAsyncSqliteSaver",
+    "UnifiedAsyncSqliteStore",
+    "UnifiedDatabase",
+    "UnifiedSqliteSaver",
+    "UnifiedSqliteStore",
+]
 
 _HOMES = {
     "UnifiedDatabase": "unified_db.runtime.database",
     "UnifiedAsyncSqliteSaver": "unified_db.runtime.saver",
+    "UnifiedAsyncSqliteStore": "unified_db.runtime.store",
     "UnifiedSqliteSaver": "unified_db.runtime.saver",
+    "UnifiedSqliteStore": "unified_db.runtime.store",
 }
 
 

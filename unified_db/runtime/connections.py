@@ -11,7 +11,7 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unified_db.errors import WriteLockHeldError
 
@@ -36,6 +36,18 @@ class FileSettings:
 
     synchronous: Synchronous = "FULL"
     busy_timeout_s: float = BUSY_TIMEOUT_S
+
+
+class ThreadConnection(sqlite3.Connection):
+    """A connection of one of our threads.
+
+    Attributes:
+        known: What functions and extensions it was given.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.known: set[str] = set()
 
 
 def connect_writer(path: Path, settings: FileSettings) -> sqlite3.Connection:
@@ -64,6 +76,7 @@ def _connect(path: Path, settings: FileSettings) -> sqlite3.Connection:
         timeout=settings.busy_timeout_s,
         isolation_level=None,
         check_same_thread=False,
+        factory=ThreadConnection,
         cached_statements=_CACHED_STATEMENTS,
     )
 

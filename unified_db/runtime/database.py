@@ -26,6 +26,7 @@ from unified_db.runtime.engines import EngineSettings, make_async_engine, make_e
 from unified_db.runtime.holds import holder_of
 from unified_db.runtime.lanes import FileKey, close_file, open_file
 from unified_db.runtime.tables import inspect_tables, make_tables
+from unified_db.runtime.threads import ThreadSummary, list_threads
 from unified_db.runtime.units import outside
 from unified_db.runtime.work import Call
 
@@ -149,6 +150,18 @@ class UnifiedDatabase:
             if not self.lane.read_sync(inspect_tables).current:
                 self.lane.write_sync(Call(make_tables))
             self._prepared = True
+
+    def threads(self, *, limit: int | None = None, offset: int = 0) -> list[ThreadSummary]:
+        """The LangGraph threads in the file, the most recently used first; no state is read."""
+        self.prepare_sync()
+        return self.lane.read_sync(lambda conn: list_threads(conn, limit=limit, offset=offset))
+
+    async def athreads(self, *, limit: int | None = None, offset: int = 0) -> list[ThreadSummary]:
+        """As `threads`, on an event loop."""
+        await self.prepare()
+        return await self.lane.read(lambda conn: list_threads(conn, limit=limit, offset=offset))
+
+    # --- Plain connections -------------------------------------------------------------------------
 
     def sqlite3_connection(self) -> sqlite3.Connection:
         """A plain connection of its own, as the `conn` of a sync saver; closed with the database."""

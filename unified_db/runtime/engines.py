@@ -92,6 +92,8 @@ class UnifiedConnection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What functions and extensions it was given, as with `ThreadConnection`.
+        self.known: set[str] = set()
         # Savepoints that were asked for before anything was written: they are sent with BEGIN.
         self._savepoints: list[str] = []
 

@@ -36,9 +36,8 @@ MARK = "__unified_transaction__"
 _PAUSE_S = 0.002
 _PATIENCE_S = 30.0
 
-_current: ContextVar[Mapping[FileKey, Unit]] = ContextVar(
-    "unified_db_transactions", default=MappingProxyType({})
-)
+_NONE: Mapping[FileKey, Unit] = MappingProxyType({})
+_current: ContextVar[Mapping[FileKey, Unit]] = ContextVar("unified_db_transactions", default=_NONE)
 _open: dict[FileKey, dict[str, Unit]] = {}
 _open_lock = threading.Lock()
 
@@ -116,8 +115,13 @@ class Unit:
     async def read(self, lane: AsyncLane, read: Read[Result], namespace: Any) -> Result:
         """The result of *read* as if the transaction were committed already; nothing is written."""
         works = self.relevant(namespace)
-        if not works:
-            return await lane.read(read)
+        return await (self._look(lane, works, read) if works else lane.read(read))
+
+    async def look(self, lane: AsyncLane, read: Read[Result]) -> Result:
+        """As `read`, where *read* writes as well: what it writes is gone afterwards."""
+        return await self._look(lane, self.relevant(None), read)
+
+    async def _look(self, lane: AsyncLane, works: list[Work], read: Read[Result]) -> Result:
         if (early := self.early.connection()) is not None:
             # This transaction has the write lock itself, so only its own connection can look.
             return await self.early.run(lambda: _look(early, works, read))  # type: ignore[no-any-return]
@@ -126,8 +130,13 @@ class Unit:
     def read_sync(self, lane: SyncLane, read: Read[Result], namespace: Any) -> Result:
         """As `read`, for threads."""
         works = self.relevant(namespace)
-        if not works:
-            return lane.read_sync(read)
+        return self._look_sync(lane, works, read) if works else lane.read_sync(read)
+
+    def look_sync(self, lane: SyncLane, read: Read[Result]) -> Result:
+        """As `read_sync`, where *read* writes as well: what it writes is gone afterwards."""
+        return self._look_sync(lane, self.relevant(None), read)
+
+    def _look_sync(self, lane: SyncLane, works: list[Work], read: Read[Result]) -> Result:
         if (early := self.early.connection()) is not None:
             return _look(early, works, read)
         return lane.write_sync(*works, Call(read), ending="ROLLBACK")  # type: ignore[no-any-return]
@@ -222,6 +231,17 @@ def outside(key: FileKey) -> Iterator[None]:
     """No unit of the file in this context."""
     before = _current.get()
     _current.set({k: unit for k, unit in before.items() if k != key})
+    try:
+        yield
+    finally:
+        _current.set(before)
+
+
+@contextmanager
+def nowhere() -> Iterator[None]:
+    """No unit of any file in this context, for starting what lives longer than a transaction."""
+    before = _current.get()
+    _current.set(_NONE)
     try:
         yield
     finally:
