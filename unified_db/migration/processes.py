@@ -8,9 +8,9 @@ here as well. What the processes are for is not known here.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,9 +39,8 @@ _POLL_S = 0.02
 _WATCH_S = 0.25
 _COMMAND_CHARS = 120
 _HAS_PROC = Path("/proc/self/fd").exists()
-# Loaded here: between fork and exec nothing may be imported.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
+# Part of util-linux; where it is missing, staged processes may outlive a kill -9 of ours.
+_SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -305,14 +304,13 @@ def _spawn(
     try:
         with log_file.open(mode) as output:
             return subprocess.Popen(
-                list(command),
+                list(command) if detached else _dying_with_us(command, env),
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=None if detached else _die_with_parent,  # noqa: PLW1509 - one call into libc
             )
     except (OSError, IndexError) as error:
         raise ServerError(
@@ -321,10 +319,14 @@ def _spawn(
         ) from error
 
 
-def _die_with_parent() -> None:
-    """In the child: ask the kernel for a SIGKILL when we die, so that no staged server outlives a kill -9."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _dying_with_us(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """*command*, which the kernel ends when we die, so that no staged server outlives a kill -9.
+
+    Not through a preexec_fn: that runs Python's fork hooks, and a signal that arrives meanwhile
+    raises inside of one, where its exception is dropped.
+    """
+    found = bool(command) and shutil.which(command[0], path=env.get("PATH")) is not None
+    return [_SETPRIV, "--pdeathsig", "KILL", *command] if _SETPRIV and found else list(command)
 
 
 def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
