@@ -386,7 +386,13 @@ def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
         except (KeyboardInterrupt, TerminatedError) as error:
             answer = _answer_interruption(call, error)
         except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            answer = answers.answer_failure(_as_wrong_use(error), _existing(call))
+            # Of verbs that are given paths the path is to blame; of all others, we are.
+            wrong_use = call.verb in {"merge", "validate", "backup", "restore"}
+            answer = (
+                answers.answer_failure(_as_wrong_use(error), _existing(call))
+                if wrong_use
+                else _answer_bug(call, error)
+            )
         except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
             answer = _answer_bug(call, error)
         _tell(call, answer)
