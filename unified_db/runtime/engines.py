@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unified_db.errors import ForeignCommitError, WriteLockHeldError
 from unified_db.runtime.connections import FileSettings, is_busy, lock_held_error
+from unified_db.runtime.gate import Gate
 from unified_db.runtime.holds import Hold, begin_hold, calling_place, end_hold, holder_of, running_loop
 from unified_db.runtime.lanes import FileKey
 from unified_db.runtime.statements import Effect, effect_of, savepoint_of
@@ -39,6 +40,7 @@ class EngineSettings:
         file: Durability and busy timeout.
         foreign_keys: Whether SQLite enforces them; it does not by itself.
         warn_held_s: How long a write transaction may last before a warning.
+        turn: Gives the gate that all writers of this process pass one after the other.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class EngineSettings:
     file: FileSettings
     foreign_keys: bool
     warn_held_s: float
+    turn: Callable[[], Gate]
 
 
 class UnifiedCursor(sqlite3.Cursor):
@@ -57,6 +60,7 @@ class UnifiedCursor(sqlite3.Cursor):
         """As `sqlite3.Cursor.execute`."""
         if self.connection.prepare(sql):
             super().execute(sql, parameters)
+            self.connection.notice_end()
         return self
 
     def executemany(self, sql: str, parameters: Any, /) -> UnifiedCursor:
@@ -89,6 +93,7 @@ class UnifiedConnection(sqlite3.Connection):
     place: str | None = None
     caller_loop: asyncio.AbstractEventLoop | None = None
     _hold: Hold | None = None
+    _turn: Gate | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -157,9 +162,11 @@ class UnifiedConnection(sqlite3.Connection):
         settings = self.settings
         if settings is not None and loop is not None:
             _refuse_to_block(settings, loop)
+        self._enter()
         try:
             self._execute_plain("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
+            self._leave()
             raise self._explain(error) from error
         savepoints, self._savepoints = self._savepoints, []
         for name in savepoints:
@@ -168,6 +175,24 @@ class UnifiedConnection(sqlite3.Connection):
             place, loop = place or calling_place(), loop or self.caller_loop
             self._hold = begin_hold(Hold(settings.key, settings.path, place, loop, settings.warn_held_s))
 
+    def _enter(self) -> None:
+        if self.settings is not None and self._turn is None:
+            turn = self.settings.turn()
+            if not turn.enter(self.settings.file.busy_timeout_s):
+                raise self._held()
+            self._turn = turn
+
+    def _leave(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.leave()
+
+    def _held(self) -> WriteLockHeldError:
+        assert self.settings is not None
+        hold = holder_of(self.settings.key)
+        timeout_s = self.settings.file.busy_timeout_s
+        return lock_held_error(self.settings.path, timeout_s, hold.place if hold else None)
+
     def _explain(self, error: sqlite3.OperationalError) -> sqlite3.OperationalError:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY_SNAPSHOT:
             return WriteLockHeldError(
@@ -175,11 +200,7 @@ class UnifiedConnection(sqlite3.Connection):
                 "another writer's commit, so it cannot begin to write",
                 hint="Nothing was written. Read results to their end (`.all()`) before writing.",
             )
-        if not is_busy(error) or self.settings is None:
-            return error
-        hold = holder_of(self.settings.key)
-        timeout_s = self.settings.file.busy_timeout_s
-        return lock_held_error(self.settings.path, timeout_s, hold.place if hold else None)
+        return self._held() if is_busy(error) and self.settings is not None else error
 
     def _execute_plain(self, sql: str) -> None:
         super().cursor(sqlite3.Cursor).execute(sql)
@@ -206,6 +227,17 @@ class UnifiedConnection(sqlite3.Connection):
         if self._hold is not None:
             end_hold(self._hold)
             self._hold = None
+        self._leave()
+
+    def notice_end(self) -> None:
+        """Note the end of a transaction that came as a statement, or with an error of SQLite's."""
+        if self._turn is not None and not self.in_transaction:
+            self.forget_transaction()
+
+    def __del__(self) -> None:
+        # Whoever drops a connection in the middle of a transaction must not keep others out.
+        if self._turn is not None or self._hold is not None:
+            self.forget_transaction()
 
     def refuse_foreign_commit(self) -> None:
         """Raise where a commit would end a transaction that a SQLAlchemy session owns.

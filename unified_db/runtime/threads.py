@@ -27,15 +27,25 @@ class ThreadSummary:
         thread_id: Its id.
         checkpoint_id: Its newest checkpoint; None where only subgraphs have any.
         checkpoints: How many it has, subgraphs included.
-        created_at: When its first checkpoint was made; None for ids that hold no time.
-        updated_at: When its newest one was.
+        first_id: Its first checkpoint, of the graph or a subgraph.
+        last_id: Its last one.
     """
 
     thread_id: str
     checkpoint_id: str | None
     checkpoints: int
-    created_at: datetime | None
-    updated_at: datetime | None
+    first_id: str
+    last_id: str
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When its first checkpoint was made; None for ids that hold no time."""
+        return time_of(self.first_id)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When its last checkpoint was made; None for ids that hold no time."""
+        return time_of(self.last_id)
 
 
 def list_threads(
@@ -43,10 +53,7 @@ def list_threads(
 ) -> list[ThreadSummary]:
     """The threads of a database, the most recently used first."""
     rows = conn.execute(_THREADS, (-1 if limit is None else limit, offset))
-    return [
-        ThreadSummary(thread_id, checkpoint_id, count, time_of(first), time_of(last))
-        for thread_id, checkpoint_id, count, first, last in rows
-    ]
+    return [ThreadSummary(*row) for row in rows]
 
 
 def time_of(checkpoint_id: str) -> datetime | None:

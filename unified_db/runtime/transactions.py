@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from unified_db.errors import RuntimeUseError
-from unified_db.runtime.connections import is_busy, lock_held_error
 from unified_db.runtime.engines import UnifiedConnection, raw_connection_of
-from unified_db.runtime.holds import holder_of
 from unified_db.runtime.units import Unit, current_unit, entered
 from unified_db.runtime.waiters import LoopWaiter, ThreadWaiter
 from unified_db.runtime.work import Work, execute_all
@@ -121,7 +118,7 @@ async def _commit_apart(
     with db.engine.connect() as connection:
         waiter = LoopWaiter()
         context = contextvars.copy_context()
-        own = Job(waiter, own=lambda: context.run(_flush_and_commit, db, sync, works, connection))
+        own = Job(waiter, own=lambda: context.run(_flush_and_commit, sync, works, connection))
         db.lane.writer.submit(own)
         try:
             await waiter.future
@@ -132,10 +129,8 @@ async def _commit_apart(
         await session.commit()
 
 
-def _flush_and_commit(
-    db: UnifiedDatabase, session: UnitSession, works: list[Work], connection: Connection
-) -> None:
-    raw = _begin(db, connection)
+def _flush_and_commit(session: UnitSession, works: list[Work], connection: Connection) -> None:
+    raw = _begin(connection)
     session.commit_on = connection
     try:
         session.flush()
@@ -206,15 +201,15 @@ def _commit_sync(db: UnifiedDatabase, unit: Unit, session: Session) -> None:
     if works or session.new or session.dirty or session.deleted:
         waiter = ThreadWaiter()
         context = contextvars.copy_context()
-        own = Job(waiter, own=lambda: context.run(_commit_here, db, session, works))
+        own = Job(waiter, own=lambda: context.run(_commit_here, session, works))
         db.lane.writer.submit(own)
         waiter.wait_uninterrupted()
     else:
         session.commit()
 
 
-def _commit_here(db: UnifiedDatabase, session: Session, works: list[Work]) -> None:
-    raw = _begin(db, session.connection())
+def _commit_here(session: Session, works: list[Work]) -> None:
+    raw = _begin(session.connection())
     session.flush()
     execute_all(raw, works)
     session.commit()
@@ -223,18 +218,11 @@ def _commit_here(db: UnifiedDatabase, session: Session, works: list[Work]) -> No
 # --- Both ------------------------------------------------------------------------------------------
 
 
-def _begin(db: UnifiedDatabase, connection: Connection) -> UnifiedConnection:
+def _begin(connection: Connection) -> UnifiedConnection:
     raw = raw_connection_of(connection)
     if not connection.in_transaction():
         connection.begin()
-    try:
-        raw.begin()
-    except sqlite3.OperationalError as error:
-        if not is_busy(error):
-            raise
-        hold = holder_of(db.key)
-        place = hold.place if hold else None
-        raise lock_held_error(db.path, db.settings.busy_timeout_s, place) from error
+    raw.begin()
     return raw
 
 

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from unified_db.errors import DatabaseClosedError, RuntimeUseError
 from unified_db.runtime.connections import FileSettings, connect_writer, is_busy, lock_held_error
+from unified_db.runtime.gate import Gate
 from unified_db.runtime.waiters import LoopWaiter, Outcome, ThreadWaiter, Waiter, deliver
 from unified_db.runtime.work import Work, execute, execute_all
 
@@ -78,6 +79,8 @@ class Writer:
     def _renew(self) -> None:
         self._pid = os.getpid()
         self._gate = threading.Lock()
+        # Entered for each transaction, also by those of our engines.
+        self.turn = Gate()
         # None ends the thread.
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._held_back: list[Job] = []
@@ -179,6 +182,14 @@ class Writer:
     def _outcomes(self, batch: list[Job]) -> list[Outcome]:
         if batch[0].own is not None:
             return [self._run_own(batch[0])]
+        if not self.turn.enter(self.settings.busy_timeout_s):
+            return [(job.waiter, None, self._busy_error()) for job in batch]
+        try:
+            return self._outcomes_in_turn(batch)
+        finally:
+            self.turn.leave()
+
+    def _outcomes_in_turn(self, batch: list[Job]) -> list[Outcome]:
         if len(batch) > 1:
             try:
                 return self._commit_together(batch)
