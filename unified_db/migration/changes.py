@@ -7,7 +7,7 @@ old file). It looks at states, not at a log, so carrying twice is the same as ca
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unified_db import sqlite
@@ -33,56 +33,69 @@ class Carried:
         return self.inserted + self.updated + self.deleted
 
 
-def carry_all(conn: sqlite3.Connection, names: Sequence[str], *, frm: str, to: str = "main") -> list[Carried]:
-    """Make each of the tables *names* in *to* equal to its state in *frm*; only what differs is touched.
+def carry_all(
+    conn: sqlite3.Connection, names: Mapping[str, str], *, frm: str, to: str = "main"
+) -> list[Carried]:
+    """Make tables in *to* equal to their state in *frm*; only what differs is touched.
+
+    Args:
+        conn: With both schemas.
+        names: The tables' names in *to* by their names in *frm*.
+        frm: The schema to carry from.
+        to: The schema to carry into.
 
     Must be called inside a transaction on *conn*, which :func:`compare.prepare` prepared, with
     `foreign_keys` off. Triggers do not fire and AUTOINCREMENT counters are carried too.
 
     Returns:
-        The tables in which anything differed.
+        The tables in which anything differed, under their names in *to*.
     """
-    tables = [_common(conn, name, frm, to) for name in names]
-    pending = [t for t in tables if _find(conn, t, frm, to)]
+    pending = []
+    for theirs, ours in names.items():
+        table = _common(conn, theirs, frm, ours, to)
+        if compare.find_differences(conn, table, left=frm, right=to, right_name=ours, limit=1):
+            pending.append((table, ours))
     carried: list[Carried] = []
     if pending:
-        with _without_triggers(conn, to):
-            carried = [_apply(conn, t, frm, to) for t in pending]
+        with without_triggers(conn, to):
+            carried = [_apply(conn, table, ours, frm, to) for table, ours in pending]
     _carry_sequences(conn, names, frm, to)
     return carried
 
 
-def require_equal(conn: sqlite3.Connection, names: Sequence[str], *, left: str, right: str) -> None:
-    """Return where each of the tables *names* is exactly the same in both schemas.
+def require_equal(conn: sqlite3.Connection, names: Mapping[str, str], *, left: str, right: str) -> None:
+    """Return where tables are exactly the same in both schemas.
+
+    Args:
+        conn: With both schemas.
+        names: The tables' names in *right* by their names in *left*.
+        left: The one schema.
+        right: The other.
 
     Raises:
         SourceError: Names the first difference.
     """
-    for name in names:
-        table = _common(conn, name, left, right)
-        found = compare.find_differences(conn, table, left=left, right=right, limit=1)
+    for theirs, ours in names.items():
+        table = _common(conn, theirs, left, ours, right)
+        found = compare.find_differences(conn, table, left=left, right=right, right_name=ours, limit=1)
         if found:
             raise SourceError(
-                f"{name} differs after its rows were carried: {found[0].kind} {found[0].place}",
+                f"{theirs} differs after its rows were carried: {found[0].kind} {found[0].place}",
                 hint="The rows are still where they were; nothing was deleted.",
             )
 
 
-def _common(conn: sqlite3.Connection, name: str, frm: str, to: str) -> Table:
-    """The table with the columns that both sides store: one side may lack LangGraph's newest."""
-    here = sqlite.describe_table(conn, name, frm)
-    there = set(sqlite.describe_table(conn, name, to).writable)
+def _common(conn: sqlite3.Connection, theirs: str, frm: str, ours: str, to: str) -> Table:
+    """The table *theirs* with the columns that both sides store: one may lack LangGraph's newest."""
+    here = sqlite.describe_table(conn, theirs, frm)
+    there = set(sqlite.describe_table(conn, ours, to).writable)
     columns = tuple(c for c in here.columns if c.generated or c.name in there)
     return Table(here.name, columns, here.without_rowid, here.rowid, here.rowid_column)
 
 
-def _find(conn: sqlite3.Connection, table: Table, frm: str, to: str) -> bool:
-    return bool(compare.find_differences(conn, table, left=frm, right=to, limit=1))
-
-
-def _apply(conn: sqlite3.Connection, table: Table, frm: str, to: str) -> Carried:
+def _apply(conn: sqlite3.Connection, table: Table, ours: str, frm: str, to: str) -> Carried:
     new = f"{quote_name(frm)}.{quote_name(table.name)}"
-    old = f"{quote_name(to)}.{quote_name(table.name)}"
+    old = f"{quote_name(to)}.{quote_name(ours)}"
     _list_keys(conn, table, new, old)
     # All deletes come first, so that two rows may have swapped a unique value.
     same = " AND ".join(f"k.{quote_name(n)} = {old}.{quote_name(k)}" for n, k in _key_names(table))
@@ -99,7 +112,7 @@ def _apply(conn: sqlite3.Connection, table: Table, frm: str, to: str) -> Carried
             f"WHERE EXISTS (SELECT 1 FROM temp.{listed} k WHERE {chosen})"
         )
     counts = {n: sqlite.count_rows(conn, n, "temp") for n in (_GONE, _CHANGED, _NEW)}
-    return Carried(table.name, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
+    return Carried(ours, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
 
 
 def _key_names(table: Table) -> list[tuple[str, str]]:
@@ -124,7 +137,7 @@ def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> No
         conn.execute(f"CREATE INDEX temp.{name}_key ON {name} ({keys})")
 
 
-class _without_triggers:  # noqa: N801 - reads as a clause: with _without_triggers(...)
+class without_triggers:  # noqa: N801 - reads as a clause: with without_triggers(...)
     """Drops all triggers of a schema and makes them again, within the caller's transaction.
 
     SQLite can switch triggers off per connection, but Python reaches that only from 3.12 on.
@@ -145,7 +158,7 @@ class _without_triggers:  # noqa: N801 - reads as a clause: with _without_trigge
             copy.write_schema_rows(self._conn, self._triggers, schema=self._schema)
 
 
-def _carry_sequences(conn: sqlite3.Connection, names: Sequence[str], frm: str, to: str) -> None:
+def _carry_sequences(conn: sqlite3.Connection, names: Mapping[str, str], frm: str, to: str) -> None:
     wanted, present = sqlite.sequences(conn, frm), sqlite.sequences(conn, to)
-    if any(wanted.get(n) != present.get(n) for n in names):
+    if any(wanted.get(theirs) != present.get(ours) for theirs, ours in names.items()):
         copy.copy_sequences(conn, from_schema=frm, tables=names, to_schema=to)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from unified_db import sqlite
 from unified_db.migration.records import Backup, SchemaObject
@@ -62,8 +63,8 @@ def write_schema_rows(
     conn.execute("PRAGMA writable_schema=RESET")
 
 
-def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str) -> int:
-    """Copy all rows of *table* from *from_schema* into the empty table of that name in main.
+def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, into: str | None = None) -> int:
+    """Copy all rows of *table* from *from_schema* into the empty table of that name, or *into*, in main.
 
     Columns go by name, never by position, and the rowid goes along. Returns the number of rows.
     """
@@ -74,28 +75,44 @@ def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str) -> in
     order = ", ".join(quote_name(k) for k in table.key) if table.rowid is None else table.rowid
     name = quote_name(table.name)
     cursor = conn.execute(
-        f"INSERT INTO main.{name} ({names}) "
+        f"INSERT INTO main.{quote_name(into or table.name)} ({names}) "
         f"SELECT {names} FROM {quote_name(from_schema)}.{name} ORDER BY {order}"
     )
     return cursor.rowcount
 
 
 def copy_sequences(
-    conn: sqlite3.Connection, *, from_schema: str, tables: Iterable[str], to_schema: str = "main"
+    conn: sqlite3.Connection, *, from_schema: str, tables: Mapping[str, str], to_schema: str = "main"
 ) -> None:
-    """Give *tables* in *to_schema* exactly the AUTOINCREMENT counters that they have in *from_schema*."""
+    """Give tables in *to_schema* exactly the AUTOINCREMENT counters that they have in *from_schema*.
+
+    Args:
+        conn: With both schemas.
+        from_schema: Where the counters are right.
+        tables: The tables' names in *to_schema* by their names in *from_schema*.
+        to_schema: Where they are set.
+    """
     if not sqlite.has_table(conn, "sqlite_sequence", to_schema):
         return
     wanted = sqlite.sequences(conn, from_schema)
     counters = f"{quote_name(to_schema)}.sqlite_sequence"
-    for name in tables:
-        conn.execute(f"DELETE FROM {counters} WHERE name = ?", (name,))
-        if name in wanted:
-            conn.execute(f"INSERT INTO {counters} (name, seq) VALUES (?, ?)", (name, wanted[name]))
+    for theirs, ours in tables.items():
+        conn.execute(f"DELETE FROM {counters} WHERE name = ?", (ours,))
+        if theirs in wanted:
+            conn.execute(f"INSERT INTO {counters} (name, seq) VALUES (?, ?)", (ours, wanted[theirs]))
 
 
-def copy_statistics(conn: sqlite3.Connection, *, from_schema: str) -> None:
-    """Copy the rows that ANALYZE left in *from_schema*, so that query plans stay as they were."""
+def copy_statistics(
+    conn: sqlite3.Connection, *, from_schema: str, renamed: Mapping[str, str], without: Collection[str] = ()
+) -> None:
+    """Copy the rows that ANALYZE left in *from_schema*, so that query plans stay as they were.
+
+    Args:
+        conn: With both schemas; the rows go to main.
+        from_schema: Where they are.
+        renamed: New names of tables and indexes by the old ones.
+        without: Tables of *from_schema* whose rows are left out.
+    """
     for name in ("sqlite_stat1", "sqlite_stat4"):
         if not sqlite.has_table(conn, name, from_schema):
             continue
@@ -103,7 +120,74 @@ def copy_statistics(conn: sqlite3.Connection, *, from_schema: str) -> None:
             # Makes the empty statistics tables without analysing anything.
             conn.execute("ANALYZE main.sqlite_schema")
         if sqlite.has_table(conn, name):
-            conn.execute(f"INSERT INTO main.{name} SELECT * FROM {quote_name(from_schema)}.{name}")
+            rows = conn.execute(f"SELECT * FROM {quote_name(from_schema)}.{name}").fetchall()
+            _add_statistics(conn, name, [r for r in rows if r[0] not in without], renamed)
+
+
+def _add_statistics(
+    conn: sqlite3.Connection, name: str, rows: Sequence[tuple[Any, ...]], renamed: Mapping[str, str]
+) -> None:
+    for table, index, *rest in rows:
+        marks = ", ".join("?" * (2 + len(rest)))
+        values = (renamed.get(table, table), _index_name(table, index, renamed), *rest)
+        conn.execute(f"INSERT INTO main.{name} VALUES ({marks})", values)
+
+
+def _index_name(table: str, index: str | None, renamed: Mapping[str, str]) -> str | None:
+    """What an index is called after *renamed*; SQLite names those it makes itself after their table."""
+    made = f"sqlite_autoindex_{table}_"
+    if index is not None and index.startswith(made):
+        return f"sqlite_autoindex_{renamed.get(table, table)}_{index.removeprefix(made)}"
+    return renamed.get(index, index) if index is not None else None
+
+
+def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject, SchemaObject]]) -> None:
+    """Give objects of main their new names and definitions, with what SQLite keeps under their names.
+
+    Args:
+        conn: Nobody else may use its database.
+        pairs: Each object as it is, and as it shall be.
+    """
+    changed = [(old, new) for old, new in pairs if old != new]
+    if not changed:
+        return
+    renamed = {old.name: new.name for old, new in changed}
+    conn.execute("PRAGMA writable_schema=ON")
+    made = [row[0] for row in conn.execute("SELECT rowid FROM main.sqlite_schema WHERE sql IS NULL")]
+    for rowid in made:
+        _rename_made_index(conn, rowid, renamed)
+    # By rowid, since one object may take the name that another gives up.
+    places = {
+        (k, n): rowid for rowid, k, n in conn.execute("SELECT rowid, type, name FROM main.sqlite_schema")
+    }
+    conn.executemany(
+        "UPDATE main.sqlite_schema SET name = ?, tbl_name = ?, sql = ? WHERE rowid = ?",
+        [(new.name, new.table, new.sql, places[old.kind, old.name]) for old, new in changed],
+    )
+    # RESET also makes SQLite read the schema again.
+    conn.execute("PRAGMA writable_schema=RESET")
+    tables = {old.name: new.name for old, new in changed if old.kind == "table"}
+    if sqlite.has_table(conn, "sqlite_sequence"):
+        counters = conn.execute("SELECT rowid, name FROM main.sqlite_sequence").fetchall()
+        conn.executemany(
+            "UPDATE main.sqlite_sequence SET name = ? WHERE rowid = ?",
+            [(tables[name], rowid) for rowid, name in counters if name in tables],
+        )
+    for name in ("sqlite_stat1", "sqlite_stat4"):
+        if sqlite.has_table(conn, name):
+            rows = conn.execute(f"SELECT * FROM main.{name}").fetchall()
+            conn.execute(f"DELETE FROM main.{name}")
+            _add_statistics(conn, name, rows, renamed)
+
+
+def _rename_made_index(conn: sqlite3.Connection, rowid: int, renamed: Mapping[str, str]) -> None:
+    sql = "SELECT name, tbl_name FROM main.sqlite_schema WHERE rowid = ?"
+    name, table = conn.execute(sql, (rowid,)).fetchone()
+    if table in renamed:
+        conn.execute(
+            "UPDATE main.sqlite_schema SET name = ?, tbl_name = ? WHERE rowid = ?",
+            (_index_name(table, name, renamed), renamed[table], rowid),
+        )
 
 
 def choose_header_number(backups: Sequence[Backup], name: str) -> int:

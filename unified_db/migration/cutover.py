@@ -26,7 +26,7 @@ from pathlib import Path
 import unified_db
 from unified_db import errors, files, sqlite
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
-from unified_db.migration import application, changes, compare, copy, runs, switch, undo
+from unified_db.migration import application, changes, compare, copy, layout, runs, switch, undo
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import Journal
 from unified_db.migration.records import (
@@ -289,9 +289,13 @@ def _carry_late_writes(ready: _Prepared) -> int:
             # Not frozen: we hold the source's lock ourselves, on another connection.
             with sqlite.attached(conn, item.source, "src", frozen=False):
                 _require_same_schema(conn, ready, item.label)
+                places = layout.place_attached(conn, item.label, ready.backups.layout)
+                names = {name: places.name(name) for name in sqlite.tables(conn, "src")}
                 with sqlite.transaction(conn):
-                    carried = changes.carry_all(conn, sqlite.tables(conn, "src"), frm="src")
-                changes.require_equal(conn, [c.table for c in carried], left="src", right="main")
+                    carried = changes.carry_all(conn, names, frm="src")
+                touched = {c.table for c in carried}
+                names = {theirs: ours for theirs, ours in names.items() if ours in touched}
+                changes.require_equal(conn, names, left="src", right="main")
             total += sum(c.total for c in carried)
     files.fsync_file(ready.copy)
     log.info("cut-over: %d rows written since the backup were carried over", total)

@@ -9,13 +9,14 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unified_db import files, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration import copy, langgraph
 from unified_db.migration.collisions import find_collisions, require_no_collisions
+from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.records import Backup, Backups, TableFacts, UnifiedFile
 from unified_db.sqlite import quote_name
 
@@ -35,17 +36,20 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
     Reads and writes every page once.
     """
     started = time.monotonic()
+    places = {b.label: place_backup(b, backups.layout) for b in backups.items}
+    require_no_collisions(find_collisions([(p.label, p.unified) for p in places.values()]))
     base, *others = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
     with files.partial_file(into) as partial:
         shutil.copyfile(base.path, partial)
         partial.chmod(0o600)
         try:
             with sqlite.closing(_open_for_bulk(partial)) as conn:
+                copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
                 for other in others:
-                    _add(conn, other)
+                    _add(conn, other, places[other.label])
                 langgraph.upgrade_writes(conn)
                 _set_header_numbers(conn, backups.items)
-                tables = _list_tables(conn, backups.items)
+                tables = _list_tables(conn, backups.items, places)
         except sqlite3.Error as error:
             raise sqlite.translate(error, into) from error
         _make_wal(partial)
@@ -75,23 +79,20 @@ def _open_for_bulk(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _add(conn: sqlite3.Connection, backup: Backup) -> None:
+def _add(conn: sqlite3.Connection, backup: Backup, places: SourceLayout) -> None:
     _require_same_encoding(conn, backup)
     with sqlite.attached(conn, backup.path, "src"):
-        objects = copy.read_objects(conn, "src")
-        require_no_collisions(
-            find_collisions([("the other sources", copy.read_objects(conn)), (backup.label, objects)])
-        )
-        names = sqlite.tables(conn, "src")
+        names = {name: places.name(name) for name in sqlite.tables(conn, "src")}
         # In autocommit ATTACH is allowed; the transaction begins only now.
         with sqlite.transaction(conn):
-            copy.create_tables(conn, objects)
-            for name in names:
-                rows = copy.copy_rows(conn, sqlite.describe_table(conn, name, "src"), from_schema="src")
-                log.info("merge: %s from %s, %s rows", name, backup.label, f"{rows:,}")
+            copy.create_tables(conn, places.unified)
+            for theirs, ours in names.items():
+                table = sqlite.describe_table(conn, theirs, "src")
+                rows = copy.copy_rows(conn, table, from_schema="src", into=ours)
+                log.info("merge: %s from %s, %s rows", ours, backup.label, f"{rows:,}")
             copy.copy_sequences(conn, from_schema="src", tables=names)
-            copy.copy_statistics(conn, from_schema="src")
-            copy.create_the_rest(conn, objects)
+            copy.copy_statistics(conn, from_schema="src", renamed=places.renamed)
+            copy.create_the_rest(conn, places.unified)
 
 
 def _require_same_encoding(conn: sqlite3.Connection, backup: Backup) -> None:
@@ -112,20 +113,23 @@ def _set_header_numbers(conn: sqlite3.Connection, backups: Sequence[Backup]) -> 
         conn.execute(f"PRAGMA {name}={copy.choose_header_number(backups, name)}")
 
 
-def _list_tables(conn: sqlite3.Connection, backups: Sequence[Backup]) -> tuple[TableFacts, ...]:
+def _list_tables(
+    conn: sqlite3.Connection, backups: Sequence[Backup], places: Mapping[str, SourceLayout]
+) -> tuple[TableFacts, ...]:
     facts: list[TableFacts] = []
     counters = sqlite.sequences(conn)
     for backup in backups:
         with sqlite.closing(sqlite.connect_frozen(backup.path)) as source:
-            names = sqlite.tables(source)
+            names = {name: places[backup.label].name(name) for name in sqlite.tables(source)}
         facts += [
             TableFacts(
-                name=name,
+                name=ours,
                 source=backup.label,
-                rows=sqlite.count_rows(conn, name),
-                sequence=counters.get(name),
+                rows=sqlite.count_rows(conn, ours),
+                sequence=counters.get(ours),
+                original=theirs if theirs != ours else None,
             )
-            for name in names
+            for theirs, ours in names.items()
         ]
     return tuple(facts)
 

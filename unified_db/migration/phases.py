@@ -78,7 +78,7 @@ def backup(run: RunFolder, plan: MigrationPlan) -> Backups:
     with _announced("backup", run):
         _forget(run, since="backup")
         _empty(run.backups)
-        backups = take_backups(plan.sources, run.backups)
+        backups = take_backups(plan.sources, run.backups).model_copy(update={"layout": plan.layout})
         run.save("backup", backups)
         return backups
 

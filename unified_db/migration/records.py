@@ -36,17 +36,49 @@ class SchemaObject(Record):
     sql: str | None
 
 
+class Rename(Record):
+    """An object of one source that has another name in the unified file; *source* is a label."""
+
+    source: str
+    object: str
+    to: str
+
+
+class Union(Record):
+    """A table of several sources that is one table in the unified file.
+
+    Attributes:
+        table: Its name in the unified file.
+        home: Label of the source whose rowids are kept, and to which new rows return on a rollback.
+    """
+
+    table: str
+    home: str
+
+
+class Layout(Record):
+    """What the unified file has otherwise than its sources; empty where every object keeps its name."""
+
+    renames: tuple[Rename, ...] = ()
+    unions: tuple[Union, ...] = ()
+
+
 class TableFacts(Record):
     """What the plan tells of one table: how many rows, and which columns of its sequence matter.
 
     Attributes:
+        name: Its name in the file that is spoken of.
         sequence: The AUTOINCREMENT counter, None where the table has none.
+        original: Its name in the source, where the unified file has it under another one.
+        united: True where the unified file has the rows of several sources in it.
     """
 
     name: str
     source: str
     rows: int
     sequence: int | None = None
+    original: str | None = None
+    united: bool = False
 
 
 class SourceFacts(Record):
@@ -75,7 +107,12 @@ class SourceFacts(Record):
 
 
 class Collision(Record):
-    """The same name in two sources; *definitions* pairs each source's label with its SQL."""
+    """The same name in two sources.
+
+    Attributes:
+        definitions: Each source's label with its SQL, shortened and with its strings masked.
+        ways_out: What a person may do about it: a sentence each, with what to add to `unify.toml`.
+    """
 
     name: str
     definitions: tuple[tuple[str, str], ...]
@@ -119,6 +156,7 @@ class MigrationPlan(Record):
     estimated_s: float
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()
+    layout: Layout = Layout()
 
 
 class Backup(Record):
@@ -144,12 +182,14 @@ class Backups(Record):
     Attributes:
         taken_at: The instant, UTC.
         lock_ms: How long writers of all sources were held off.
+        layout: What the unified file that is made of them has otherwise than they.
     """
 
     taken_at: datetime
     lock_ms: float
     seconds: float
     items: tuple[Backup, ...]
+    layout: Layout = Layout()
 
 
 class UnifiedFile(Record):

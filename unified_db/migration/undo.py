@@ -12,7 +12,8 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from unified_db.migration import application, changes, compare, copy, langgraph
 from unified_db.migration.changes import Carried
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, read_entries, standing_acts
+from unified_db.migration.layout import SourceLayout, place
+from unified_db.migration.records import Backups, Layout, SchemaObject
 from unified_db.migration.runs import RunFolder, list_runs
 from unified_db.migration.switch import PlannedEdit
 
@@ -174,10 +177,8 @@ def carry_back(config: MigrationConfig, run: RunFolder) -> list[Carried]:
         return []
     application.require_no_holders([config.target_path], after="the stop")
     carried: list[Carried] = []
-    for act in standing:
-        database = _old_file(act)
-        if database is not None:
-            carried += _carry_into(database, config.target_path)
+    for old in _old_files(run, standing):
+        carried += _carry_into(old, config.target_path)
     total = sum(c.total for c in carried)
     log.info("undo: %d rows written since the switch were carried into the old files", total)
     return carried
@@ -187,22 +188,20 @@ def find_drift(config: MigrationConfig, run: RunFolder) -> list[str]:
     """Schema objects that changed in the unified file since the switch, as "kind name" with what happened."""
     standing = standing_acts(run)
     wanted: dict[tuple[str, str], str | None] = {}
-    for act in standing:
-        database = _old_file(act)
-        if database is not None:
-            with sqlite.reading(database) as conn:
-                wanted |= _definitions(conn)
-                wanted |= _with_upgrade(conn)
+    for old in _old_files(run, standing):
+        with sqlite.reading(old.path) as conn:
+            wanted |= _definitions(old.place(conn).unified)
+            wanted |= _with_upgrade(conn)
     with sqlite.reading(config.target_path) as conn:
-        found = _definitions(conn)
+        found = _definitions(copy.read_objects(conn))
     drift = [f"{kind} {name} is new" for kind, name in found.keys() - wanted.keys()]
     drift += [f"{kind} {name} is gone" for kind, name in wanted.keys() - found.keys()]
     drift += [f"{k} {n} was changed" for k, n in wanted.keys() & found.keys() if wanted[k, n] != found[k, n]]
     return sorted(drift)
 
 
-def _definitions(conn: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
-    return {(o.kind, o.name): o.sql for o in copy.read_objects(conn)}
+def _definitions(objects: Sequence[SchemaObject]) -> dict[tuple[str, str], str | None]:
+    return {(o.kind, o.name): o.sql for o in objects}
 
 
 def _with_upgrade(conn: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
@@ -219,22 +218,25 @@ def _with_upgrade(conn: sqlite3.Connection) -> dict[tuple[str, str], str | None]
     return {("table", "writes"): upgraded["writes"]}
 
 
-def _carry_into(database: Path, unified: Path) -> list[Carried]:
-    with sqlite.closing(sqlite.connect_writable(database)) as conn:
+def _carry_into(old: _OldFile, unified: Path) -> list[Carried]:
+    with sqlite.closing(sqlite.connect_writable(old.path)) as conn:
         compare.prepare(conn)
+        places = old.place(conn)
         with sqlite.attached(conn, unified, "unified", frozen=False):
             there = set(sqlite.tables(conn, "unified"))
-            names = [n for n in sqlite.tables(conn) if n in there]
+            names = {places.name(n): n for n in sqlite.tables(conn) if places.name(n) in there}
             if _needs_task_path(conn, names):
                 langgraph.upgrade_writes(conn)
             with sqlite.transaction(conn):
                 carried = changes.carry_all(conn, names, frm="unified")
-            changes.require_equal(conn, [c.table for c in carried], left="main", right="unified")
-    files.fsync_file(database)
+            touched = {c.table for c in carried}
+            equal = {ours: theirs for theirs, ours in names.items() if ours in touched}
+            changes.require_equal(conn, equal, left="main", right="unified")
+    files.fsync_file(old.path)
     return carried
 
 
-def _needs_task_path(conn: sqlite3.Connection, names: list[str]) -> bool:
+def _needs_task_path(conn: sqlite3.Connection, names: Mapping[str, str]) -> bool:
     """True where the unified file holds task paths for which the old file has no column."""
     if not (langgraph.holds_checkpoints(conn) and "writes" in names):
         return False
@@ -245,12 +247,37 @@ def _needs_task_path(conn: sqlite3.Connection, names: list[str]) -> bool:
     return bool(conn.execute("SELECT 1 FROM unified.writes WHERE task_path IS NOT '' LIMIT 1").fetchone())
 
 
-def _old_file(act: Act) -> Path | None:
-    """Where the old file of a move lies now; None for other acts."""
-    if act.name != "move":
-        return None
-    kept, path = Path(act.before["kept"]), Path(act.before["path"])
-    return kept if kept.exists() else path
+@dataclass(frozen=True)
+class _OldFile:
+    """An old file that the switch moved.
+
+    Attributes:
+        label: The source's name.
+        path: Where it lies now.
+        layout: What the unified file has otherwise than the sources.
+    """
+
+    label: str
+    path: Path
+    layout: Layout
+
+    def place(self, conn: sqlite3.Connection) -> SourceLayout:
+        """Where its objects are in the unified file; *conn* has it as main."""
+        return place(self.label, copy.read_objects(conn), self.layout)
+
+
+def _old_files(run: RunFolder, standing: list[Act]) -> list[_OldFile]:
+    """The old files whose moves stand, in the order in which they were moved."""
+    backups = run.load("backup", Backups)
+    labels = {str(b.source): b.label for b in backups.items} if backups else {}
+    layout = backups.layout if backups else Layout()
+    found: list[_OldFile] = []
+    for act in standing:
+        if act.name == "move":
+            kept, path = Path(act.before["kept"]), Path(act.before["path"])
+            label = labels.get(str(path), str(path))
+            found.append(_OldFile(label, kept if kept.exists() else path, layout))
+    return found
 
 
 def _has(standing: list[Act], name: str) -> bool:

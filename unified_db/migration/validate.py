@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from unified_db import files, sqlite
 from unified_db.migration import compare, copy, meaning
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE
+from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.records import (
     Backup,
     Backups,
@@ -38,7 +39,7 @@ def validate(backups: Backups, unified: UnifiedFile) -> Verdict:
     Reads every page of the backups and of the unified file about twice.
     """
     started = time.monotonic()
-    findings = [*_check_digests(backups), *check_content(backups.items, unified)]
+    findings = [*_check_digests(backups), *check_content(backups, unified)]
     # Decoding rows that are known to differ would only say the same in more words.
     if all(f.passed for f in findings):
         findings += meaning.check_meaning(backups.items, unified.path)
@@ -48,22 +49,23 @@ def validate(backups: Backups, unified: UnifiedFile) -> Verdict:
     return verdict
 
 
-def check_content(backups: Sequence[Backup], unified: UnifiedFile) -> list[Finding]:
+def check_content(backups: Backups, unified: UnifiedFile) -> list[Finding]:
     """Findings about integrity, schema, sequences and cells."""
     findings: list[Finding] = []
     with sqlite.closing(sqlite.connect_frozen(unified.path)) as conn:
         compare.prepare(conn)
         findings.append(_check_integrity(conn))
         violations = 0
-        for backup in backups:
+        all_places = [place_backup(b, backups.layout) for b in backups.items]
+        for backup, places in zip(backups.items, all_places, strict=True):
             with sqlite.attached(conn, backup.path, "src"):
-                findings += _check_objects(conn, backup)
-                findings += _check_tables(conn, backup)
-                findings.append(_check_sequences(conn, backup))
+                findings += _check_objects(conn, places)
+                findings += _check_tables(conn, places)
+                findings.append(_check_sequences(conn, places))
                 violations += sqlite.foreign_key_violations(conn, "src")
-        findings.append(_check_nothing_else(conn, backups))
+        findings.append(_check_nothing_else(conn, all_places))
         findings.append(_check_foreign_keys(conn, before=violations))
-        findings += _check_header_numbers(conn, backups)
+        findings += _check_header_numbers(conn, backups.items)
     return findings
 
 
@@ -90,13 +92,13 @@ def _check_integrity(conn: sqlite3.Connection) -> Finding:
     )
 
 
-def _check_objects(conn: sqlite3.Connection, backup: Backup) -> Iterator[Finding]:
-    wanted = copy.read_objects(conn, "src")
+def _check_objects(conn: sqlite3.Connection, places: SourceLayout) -> Iterator[Finding]:
+    wanted = places.unified
     present = {o.name: o for o in copy.read_objects(conn)}
     wrong = [o for o in wanted if not _object_arrived(conn, o, present.get(o.name))]
     yield Finding(
         check="tables, indexes, views and triggers as defined",
-        where=backup.label,
+        where=places.label,
         required=f"{len(wanted)} objects",
         measured=_measured_objects(len(wanted), wrong),
         passed=not wrong,
@@ -128,49 +130,52 @@ def _is_upgraded_writes(conn: sqlite3.Connection, wanted: SchemaObject, found: S
     return bool(found.sql == upgraded and filled == 0)
 
 
-def _check_tables(conn: sqlite3.Connection, backup: Backup) -> Iterator[Finding]:
+def _check_tables(conn: sqlite3.Connection, places: SourceLayout) -> Iterator[Finding]:
     for name in sqlite.tables(conn, "src"):
         rows = sqlite.count_rows(conn, name, "src")
-        if sqlite.has_table(conn, name):
+        if sqlite.has_table(conn, places.name(name)):
             table = sqlite.describe_table(conn, name, "src")
-            wrong = _compare(conn, table)
+            wrong = _compare(conn, table, places.name(name))
         else:
             wrong = ["the table is not there"]
-        log.info("validation: %s from %s, %s rows compared", name, backup.label, f"{rows:,}")
+        log.info("validation: %s from %s, %s rows compared", name, places.label, f"{rows:,}")
         yield Finding(
             check="every row and cell",
-            where=f"{backup.label}: {name}",
+            where=f"{places.label}: {_both_names(name, places.name(name))}",
             required=f"{rows:,} rows, equal",
             measured=f"{rows:,} rows, equal" if not wrong else "; ".join(wrong),
             passed=not wrong,
         )
 
 
-def _compare(conn: sqlite3.Connection, table: sqlite.Table) -> list[str]:
+def _both_names(theirs: str, ours: str) -> str:
+    return theirs if theirs == ours else f"{theirs}, now {ours}"
+
+
+def _compare(conn: sqlite3.Connection, table: sqlite.Table, ours: str) -> list[str]:
     try:
-        found = compare.find_differences(conn, table, left="src", right="main", limit=MAX_PLACES)
+        found = compare.find_differences(
+            conn, table, left="src", right="main", right_name=ours, limit=MAX_PLACES
+        )
     except sqlite3.DatabaseError as error:
         return [f"cannot be compared: {error}"]
     return [f"{d.kind} {d.place}" + (f" ({', '.join(d.columns)})" if d.columns else "") for d in found]
 
 
-def _check_sequences(conn: sqlite3.Connection, backup: Backup) -> Finding:
+def _check_sequences(conn: sqlite3.Connection, places: SourceLayout) -> Finding:
     before, after = sqlite.sequences(conn, "src"), sqlite.sequences(conn)
-    wrong = sorted(n for n, value in before.items() if after.get(n) != value)
+    wrong = sorted(n for n, value in before.items() if after.get(places.name(n)) != value)
     return Finding(
         check="AUTOINCREMENT counters",
-        where=backup.label,
+        where=places.label,
         required=f"{len(before)} equal",
         measured=f"{len(before)} equal" if not wrong else "differ: " + ", ".join(wrong[:MAX_PLACES]),
         passed=not wrong,
     )
 
 
-def _check_nothing_else(conn: sqlite3.Connection, backups: Sequence[Backup]) -> Finding:
-    known: set[tuple[str, str]] = set()
-    for backup in backups:
-        with sqlite.attached(conn, backup.path, "src"):
-            known |= {(o.kind, o.name) for o in copy.read_objects(conn, "src")}
+def _check_nothing_else(conn: sqlite3.Connection, all_places: Sequence[SourceLayout]) -> Finding:
+    known = {(o.kind, o.name) for places in all_places for o in places.unified}
     extra = [o for o in copy.read_objects(conn) if (o.kind, o.name) not in known]
     return Finding(
         check="nothing that no source has",
