@@ -81,6 +81,17 @@ def _connect(path: Path, settings: FileSettings) -> sqlite3.Connection:
     )
 
 
+def begin_immediate(conn: sqlite3.Connection, left_s: float) -> None:
+    """BEGIN IMMEDIATE, waiting *left_s* for other processes, or as long as *conn* was opened with."""
+    cursor = sqlite3.Cursor(conn)
+    (usual_ms,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+    cursor.execute(f"PRAGMA busy_timeout={max(0, min(int(left_s * 1000), usual_ms))}").fetchone()
+    try:
+        cursor.execute("BEGIN IMMEDIATE")
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={usual_ms}").fetchone()
+
+
 def file_key(path: Path) -> tuple[int, int]:
     """What makes *path* one file, under whichever name it is opened."""
     status = os.stat(path)  # noqa: PTH116 - the same call as Path.stat, without the object

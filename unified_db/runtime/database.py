@@ -82,7 +82,9 @@ class UnifiedDatabase:
         self.lane = open_file(self.path, self.settings)
         self.key: FileKey = self.lane.key
         self.lane.writer.holder = self._holder
-        self._engine_settings = EngineSettings(self.path, self.key, self.settings, foreign_keys, warn_held_s)
+        self._engine_settings = EngineSettings(
+            self.path, self.key, self.settings, foreign_keys, warn_held_s, self.lane.writer.gate
+        )
         self._engine_options = dict(engine_options or {})
         self._lent: list[sqlite3.Connection] = []
         self._prepared = False

@@ -3,7 +3,8 @@
 Python's driver begins transactions in its own way and SQLite's default is to begin by reading; a
 session that reads and then writes can then meet SQLITE_BUSY_SNAPSHOT, which no waiting cures.
 Here reads run outside of a transaction, each on the newest state, and the first statement that
-writes is preceded by BEGIN IMMEDIATE, in the same trip.
+writes is preceded by BEGIN IMMEDIATE, in the same trip. Before that it takes its turn among the
+writers of this process (`gate.py`).
 
 It is the connection that does this, below SQLAlchemy, so it holds for pysqlite and aiosqlite, for
 ORM, Core and raw cursors, and in SQLAlchemy 2.0 and 2.1 alike.
@@ -13,20 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unified_db.errors import ForeignCommitError, WriteLockHeldError
-from unified_db.runtime.connections import FileSettings, is_busy, lock_held_error
+from unified_db.runtime.connections import FileSettings, begin_immediate, is_busy, lock_held_error
+from unified_db.runtime.gate import BlockedHolderError, Gate, Turn
 from unified_db.runtime.holds import Hold, begin_hold, calling_place, end_hold, holder_of, running_loop
 from unified_db.runtime.lanes import FileKey
 from unified_db.runtime.statements import Effect, effect_of, savepoint_of
+from unified_db.runtime.writer import HARDLY_WAITED, forget
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class EngineSettings:
         file: Durability and busy timeout.
         foreign_keys: Whether SQLite enforces them; it does not by itself.
         warn_held_s: How long a write transaction may last before a warning.
+        gate: What all writers of this process pass, one after the other.
     """
 
     path: Path
@@ -46,6 +53,7 @@ class EngineSettings:
     file: FileSettings
     foreign_keys: bool
     warn_held_s: float
+    gate: Gate
 
 
 class UnifiedCursor(sqlite3.Cursor):
@@ -55,20 +63,29 @@ class UnifiedCursor(sqlite3.Cursor):
 
     def execute(self, sql: str, parameters: Any = (), /) -> UnifiedCursor:
         """As `sqlite3.Cursor.execute`."""
-        if self.connection.prepare(sql):
-            super().execute(sql, parameters)
+        try:
+            if self.connection.prepare(sql):
+                super().execute(sql, parameters)
+        finally:
+            self.connection.notice_end()
         return self
 
     def executemany(self, sql: str, parameters: Any, /) -> UnifiedCursor:
         """As `sqlite3.Cursor.executemany`."""
-        self.connection.prepare(sql)
-        super().executemany(sql, parameters)
+        try:
+            self.connection.prepare(sql)
+            super().executemany(sql, parameters)
+        finally:
+            self.connection.notice_end()
         return self
 
     def executescript(self, script: str, /) -> UnifiedCursor:
         """As `sqlite3.Cursor.executescript`, which commits first."""
         self.connection.refuse_foreign_commit()
-        super().executescript(script)
+        try:
+            super().executescript(script)
+        finally:
+            self.connection.notice_end()
         return self
 
 
@@ -89,6 +106,7 @@ class UnifiedConnection(sqlite3.Connection):
     place: str | None = None
     caller_loop: asyncio.AbstractEventLoop | None = None
     _hold: Hold | None = None
+    _turn: Turn | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,9 +150,8 @@ class UnifiedConnection(sqlite3.Connection):
             self.refuse_foreign_commit()
             return True
         if effect is Effect.WRITE:
-            # isolation_level None is SQLAlchemy's AUTOCOMMIT: each statement stands for itself.
-            if not self.in_transaction and self.isolation_level is not None:
-                self.begin()
+            if not self.in_transaction:
+                self._begin_or_enter()
             return True
         return self._note_savepoint(effect, savepoint_of(sql))
 
@@ -150,36 +167,79 @@ class UnifiedConnection(sqlite3.Connection):
         del self._savepoints[place if effect is Effect.RELEASE else place + 1 :]
         return False
 
+    def _begin_or_enter(self) -> None:
+        if self.isolation_level is not None:
+            self.begin()
+        else:
+            # SQLAlchemy's AUTOCOMMIT: each statement stands for itself, and takes its turn.
+            place, self.place = self.place, None
+            self._enter(place or calling_place(), running_loop())
+
     def begin(self) -> None:
         """BEGIN IMMEDIATE, waiting for the lock if need be, then the savepoints asked for before."""
         place, self.place = self.place, None
-        loop = running_loop()
+        place, loop = place or calling_place(), running_loop()
         settings = self.settings
-        if settings is not None and loop is not None:
-            _refuse_to_block(settings, loop)
         try:
-            self._execute_plain("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise self._explain(error) from error
+            left_s = self._enter(place, loop)
+            self._begin_immediate(left_s)
+        except BaseException as error:
+            if not self.in_transaction:
+                self._leave()
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._explain(error) from error
+            raise
         savepoints, self._savepoints = self._savepoints, []
         for name in savepoints:
             self._execute_plain(f"SAVEPOINT {name}")
         if settings is not None:
-            place, loop = place or calling_place(), loop or self.caller_loop
-            self._hold = begin_hold(Hold(settings.key, settings.path, place, loop, settings.warn_held_s))
+            needs = loop or self.caller_loop
+            self._hold = begin_hold(Hold(settings.key, settings.path, place, needs, settings.warn_held_s))
+
+    def _enter(self, place: str, loop: asyncio.AbstractEventLoop | None) -> float | None:
+        """Take a turn among the writers of this process; how many seconds of waiting are left."""
+        settings = self.settings
+        if settings is None:
+            return None
+        self._leave()
+        # Noted before it is taken: whatever comes in between, `_leave` gives it back.
+        turn = self._turn = Turn(self, needs=loop or self.caller_loop, blocks=loop, place=place)
+        timeout_s, begun_s = settings.file.busy_timeout_s, time.monotonic()
+        try:
+            if not settings.gate.enter(turn, timeout_s):
+                raise self._lock_held(settings)
+        except BlockedHolderError as error:
+            raise _refusal(settings, error.place) from None
+        waited_s = time.monotonic() - begun_s
+        return timeout_s - waited_s if waited_s > timeout_s * (1 - HARDLY_WAITED) else None
+
+    def _begin_immediate(self, left_s: float | None) -> None:
+        if left_s is None:
+            self._execute_plain("BEGIN IMMEDIATE")
+        else:
+            begin_immediate(self, left_s)
+        if self._turn is not None:
+            self._turn.begun = True
+
+    def _leave(self) -> None:
+        if self._turn is not None and self.settings is not None:
+            self.settings.gate.leave(self._turn)
+        self._turn = None
+
+    def _lock_held(self, settings: EngineSettings) -> WriteLockHeldError:
+        hold = holder_of(settings.key)
+        return lock_held_error(settings.path, settings.file.busy_timeout_s, hold.place if hold else None)
 
     def _explain(self, error: sqlite3.OperationalError) -> sqlite3.OperationalError:
+        if isinstance(error, WriteLockHeldError):
+            return error
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY_SNAPSHOT:
             return WriteLockHeldError(
                 "database is locked: a result of this connection is still being read, from before "
                 "another writer's commit, so it cannot begin to write",
                 hint="Nothing was written. Read results to their end (`.all()`) before writing.",
             )
-        if not is_busy(error) or self.settings is None:
-            return error
-        hold = holder_of(self.settings.key)
-        timeout_s = self.settings.file.busy_timeout_s
-        return lock_held_error(self.settings.path, timeout_s, hold.place if hold else None)
+        return self._lock_held(self.settings) if is_busy(error) and self.settings is not None else error
 
     def _execute_plain(self, sql: str) -> None:
         super().cursor(sqlite3.Cursor).execute(sql)
@@ -206,6 +266,25 @@ class UnifiedConnection(sqlite3.Connection):
         if self._hold is not None:
             end_hold(self._hold)
             self._hold = None
+        self._leave()
+
+    def notice_end(self) -> None:
+        """Note the end of a transaction that came as a statement, or with an error of SQLite's."""
+        if self._turn is not None and not self.in_transaction:
+            self.forget_transaction()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
+        # The driver's own commits without asking `commit`.
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
+        return False
+
+    def __del__(self) -> None:
+        # Only noted: this may run in the middle of anything, whatever lock its thread has.
+        if self._hold is not None:
+            self._hold.dropped = True
 
     def refuse_foreign_commit(self) -> None:
         """Raise where a commit would end a transaction that a SQLAlchemy session owns.
@@ -221,16 +300,14 @@ class UnifiedConnection(sqlite3.Connection):
             )
 
 
-def _refuse_to_block(settings: EngineSettings, loop: Any) -> None:
-    """Raise where waiting for the lock would keep its holder from ever giving it back."""
-    hold = holder_of(settings.key)
-    if hold is not None and hold.loop is loop:
-        raise WriteLockHeldError(
-            f"database is locked: {settings.path} is being written by this event loop since {hold.place}; "
-            "waiting for it here would stop the loop that has to finish it",
-            hint="Nothing was written. Commit before the next `await`, or write both in one "
-            "`UnifiedDatabase.transaction()`.",
-        )
+def _refusal(settings: EngineSettings, place: str) -> WriteLockHeldError:
+    """The error where waiting for the lock would keep its holder from ever giving it back."""
+    return WriteLockHeldError(
+        f"database is locked: {settings.path} is being written by this event loop since {place}; "
+        "waiting for it here would stop the loop that has to finish it",
+        hint="Nothing was written. Commit before the next `await`, or write both in one "
+        "`UnifiedDatabase.transaction()`.",
+    )
 
 
 # --- Engines -------------------------------------------------------------------------------------
@@ -280,12 +357,20 @@ def _with_connection(settings: EngineSettings, options: Mapping[str, Any]) -> di
 def _listen(engine: Engine, settings: EngineSettings) -> None:
     asynchronous = engine.dialect.is_async
 
-    def connect(dbapi_connection: Any, _record: Any) -> None:
+    def connect(dbapi_connection: Any, record: Any) -> None:
         cursor = dbapi_connection.cursor()
         for pragma in _pragmas(settings):
             cursor.execute(pragma)
         cursor.close()
         _raw(dbapi_connection).settings = settings
+        record.info["pid"] = os.getpid()
+
+    def checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        if record.info["pid"] != os.getpid():
+            # SQLite forbids the child of a fork its parent's connections, also to close them.
+            forget(_raw(dbapi_connection))
+            record.dbapi_connection = proxy.dbapi_connection = None
+            raise DisconnectionError("the connection was opened before a fork")
 
     def begin(connection: Connection) -> None:
         raw = raw_connection_of(connection)
@@ -310,6 +395,7 @@ def _listen(engine: Engine, settings: EngineSettings) -> None:
 
     _skip_what_would_do_nothing(engine)
     event.listen(engine, "connect", connect)
+    event.listen(engine, "checkout", checkout)
     event.listen(engine, "begin", begin)
     event.listen(engine, "before_cursor_execute", before_execute)
     event.listen(engine, "commit", commit)

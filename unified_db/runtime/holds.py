@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ class Hold:
         loop: The event loop on whose thread that was; it cannot go on while the loop is blocked.
         warn_after_s: How long it may last before a warning.
         since: On the monotonic clock.
+        dropped: Its connection was dropped, and with it the lock.
     """
 
     key: FileKey
@@ -43,19 +45,31 @@ class Hold:
     warn_after_s: float
     since: float = field(default_factory=time.monotonic)
     warned: bool = False
+    dropped: bool = False
 
 
 _holds: set[Hold] = set()
+# Reentrant (an RLock): collecting garbage in here may end a forgotten transaction.
 _changed = threading.Condition()
 _watching: list[threading.Thread] = []
+
+
+def _renew_after_fork() -> None:
+    global _changed  # noqa: PLW0603 - another thread of the parent may have held it
+    _changed = threading.Condition()
+    _holds.clear()
+    _watching.clear()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def begin_hold(hold: Hold) -> Hold:
     """Note that a write transaction has begun."""
     with _changed:
+        _holds.difference_update([h for h in _holds.copy() if h.dropped])
         _holds.add(hold)
         if not _watching or not _watching[0].is_alive():
-            # Not alive also after a fork, whose child has nothing of the parent's transactions.
             _watching[:] = [threading.Thread(target=_watch, name="unify-db watch", daemon=True)]
             _watching[0].start()
         else:
@@ -72,16 +86,21 @@ def end_hold(hold: Hold) -> None:
 def holder_of(key: FileKey) -> Hold | None:
     """The transaction of this process that holds the write lock of a file; None if none of ours."""
     with _changed:
-        return next((hold for hold in _holds if hold.key == key), None)
+        return next((hold for hold in _held() if hold.key == key), None)
+
+
+def _held() -> list[Hold]:
+    # A copy: in the middle of a walk through the set itself, collecting garbage could change it.
+    return [hold for hold in _holds.copy() if not hold.dropped]
 
 
 def _watch() -> None:
     while True:
         with _changed:
-            due = [hold.since + hold.warn_after_s for hold in _holds if not hold.warned]
+            due = [hold.since + hold.warn_after_s for hold in _held() if not hold.warned]
             _changed.wait(max(0.0, min(due) - time.monotonic()) if due else None)
             now = time.monotonic()
-            late = [h for h in _holds if not h.warned and now >= h.since + h.warn_after_s]
+            late = [h for h in _held() if not h.warned and now >= h.since + h.warn_after_s]
             # Each is warned about once; the error of whoever waits for it still names it.
             for hold in late:
                 hold.warned = True

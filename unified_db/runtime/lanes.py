@@ -14,6 +14,7 @@ The last two are in `lent.py`.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -147,6 +148,18 @@ def close_file(lane: FileLane) -> None:
     lane.readers.close()
     # Last, so that its connection is the last of this process: closing it brings the WAL into the file.
     lane.writer.close()
+
+
+def _renew_after_fork() -> None:
+    """Give the child threads and connections of its own, while it has one thread only."""
+    global _OPEN_LOCK  # noqa: PLW0603 - another thread of the parent may have held it
+    _OPEN_LOCK = threading.Lock()
+    for lane in _OPEN.values():
+        lane.writer.renew_after_fork()
+        lane.readers.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def is_file(conn_string: str) -> bool:

@@ -6,7 +6,6 @@ thread, so nothing is open while an event loop, or a paused caller, does somethi
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -35,16 +34,22 @@ class ReaderPool:
         self.path = path
         self._settings = settings
         self._closed = False
-        self._renew()
+        self._connections: list[sqlite3.Connection] = []
+        self._start_over()
 
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._gate = threading.Lock()
+    def renew_after_fork(self) -> None:
+        """Begin anew in the child, where no thread of the parent goes on."""
+        for conn in self._connections:
+            forget(conn)
+        self._connections = []
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
         self._reads: SimpleQueue[tuple[Read[Any], Waiter] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         # An entry for each thread that waits; a list, since adding to it needs no lock.
         self._idle: list[None] = []
-        self._connections: list[sqlite3.Connection] = []
 
     async def run(self, read: Read[Result]) -> Result:
         """The result of *read*, run in one of the threads."""
@@ -62,8 +67,7 @@ class ReaderPool:
 
     def close(self) -> None:
         """Finish what waits, then close the connections."""
-        self._renew_after_fork()
-        with self._gate:
+        with self._lock:
             self._closed = True
             threads, self._threads = self._threads, []
         for _ in threads:
@@ -72,8 +76,7 @@ class ReaderPool:
             thread.join()
 
     def _submit(self, read: Read[Any], waiter: Waiter) -> None:
-        self._renew_after_fork()
-        with self._gate:
+        with self._lock:
             if self._closed:
                 raise closed_error(self.path)
             if not self._threads or (len(self._threads) < THREADS and not self._idle):
@@ -81,12 +84,6 @@ class ReaderPool:
                 self._threads.append(thread)
                 thread.start()
             self._reads.put((read, waiter))
-
-    def _renew_after_fork(self) -> None:
-        if self._pid != os.getpid():
-            for conn in self._connections:
-                forget(conn)
-            self._renew()
 
     def _work(self) -> None:
         conns: list[sqlite3.Connection] = []

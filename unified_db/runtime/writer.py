@@ -3,7 +3,8 @@
 Whoever writes gives a job and waits for its outcome. With one caller at a time a job is
 committed at once; what arrives while a commit is under way goes into the next one, so the
 number of commits follows from the load and nobody waits for a window to fill. No event loop
-takes part between BEGIN and COMMIT.
+takes part between BEGIN and COMMIT. Between two transactions everybody else in this process who
+writes gets a turn (`gate.py`).
 
 A batch in which a job fails is rolled back and its jobs are done again one by one, so only
 the caller who caused an error sees it.
@@ -12,22 +13,31 @@ the caller who caused an error sees it.
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
 from unified_db.errors import DatabaseClosedError, RuntimeUseError
-from unified_db.runtime.connections import FileSettings, connect_writer, is_busy, lock_held_error
+from unified_db.runtime.connections import (
+    FileSettings,
+    begin_immediate,
+    connect_writer,
+    is_busy,
+    lock_held_error,
+)
+from unified_db.runtime.gate import Gate, Turn
 from unified_db.runtime.waiters import LoopWaiter, Outcome, ThreadWaiter, Waiter, deliver
 from unified_db.runtime.work import Work, execute, execute_all
 
 # Enough to share a commit among all that one loop has in flight, small enough that the lock is
 # free again within milliseconds for other processes.
 MAX_BATCH = 256
+# Of the busy timeout: who has more than this left need not have it cut, which takes three statements.
+HARDLY_WAITED = 0.9
 
 Ending = Literal["COMMIT", "ROLLBACK"]
 
@@ -41,9 +51,10 @@ class Job:
         ending: ROLLBACK for a job that only looks at what the file would hold.
         own: A function that manages a transaction on a connection of its own; runs in the writer's
             thread so that it never waits for another writer of this process.
+        since: When it was given, on the monotonic clock.
     """
 
-    __slots__ = ("alone", "ending", "own", "waiter", "works")
+    __slots__ = ("alone", "ending", "own", "since", "waiter", "works")
 
     def __init__(
         self,
@@ -58,6 +69,7 @@ class Job:
         self.ending = ending
         self.own = own
         self.alone = own is not None or ending == "ROLLBACK"
+        self.since = time.monotonic()
 
 
 class Writer:
@@ -72,17 +84,25 @@ class Writer:
         self.settings = settings
         # Where the write lock is held by somebody else in this process; see `holds.py`.
         self.holder: Callable[[], str | None] = lambda: None
+        # Entered for each transaction, also by those of our engines.
+        self.gate = Gate()
         self._closed = False
-        self._renew()
+        self._conn: sqlite3.Connection | None = None
+        self._start_over()
 
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._gate = threading.Lock()
+    def renew_after_fork(self) -> None:
+        """Begin anew in the child, where no thread of the parent goes on and nobody left a lock."""
+        forget(self._conn)
+        self._conn = None
+        self.gate.renew()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
         # None ends the thread.
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._held_back: list[Job] = []
         self._thread: threading.Thread | None = None
-        self._conn: sqlite3.Connection | None = None
 
     # --- For callers -------------------------------------------------------------------------
 
@@ -108,15 +128,12 @@ class Writer:
 
     def submit(self, job: Job) -> None:
         """Queue *job*; its waiter gets the outcome."""
-        if self._pid != os.getpid():
-            forget(self._conn)
-            self._renew()
         if threading.current_thread() is self._thread:
             raise RuntimeUseError(
                 "something that runs in the writer's thread, such as an ORM event of a commit, wrote again",
                 hint="Nothing of it was written: it would have waited for itself. Write before the commit.",
             )
-        with self._gate:
+        with self._lock:
             if self._closed:
                 raise closed_error(self.path)
             if self._thread is None:
@@ -125,10 +142,7 @@ class Writer:
 
     def close(self) -> None:
         """Finish what waits, then close the connection. Blocks until both are done."""
-        if self._pid != os.getpid():
-            forget(self._conn)
-            self._renew()
-        with self._gate:
+        with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -143,52 +157,61 @@ class Writer:
     # --- The thread --------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (batch := self._take()) is not None:
-            if batch:
-                self._do(batch)
+        while (job := self._held_back.pop() if self._held_back else self._jobs.get()) is not None:
+            try:
+                outcomes = [self._run_own(job)] if job.own is not None else self._in_turn(job)
+            except BaseException as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
+                outcomes = [(job.waiter, None, error)]
+            deliver(outcomes)
         if self._conn is not None:
             self._conn.close()
             self._conn = None
 
-    def _take(self) -> list[Job] | None:
-        """Jobs for one transaction, in order; a job that must be alone is alone. None at the end."""
-        job = self._held_back.pop() if self._held_back else self._jobs.get()
-        batch: list[Job] = []
-        while job is not None:
-            if job.alone and batch:
+    def _in_turn(self, first: Job) -> list[Outcome]:
+        turn = Turn()
+        if not self.gate.enter(turn, self._left_s(first)):
+            return [(first.waiter, None, self._busy_error())]
+        try:
+            return self._transact(first)
+        finally:
+            self.gate.leave(turn)
+
+    def _transact(self, first: Job) -> list[Outcome]:
+        if first.waiter.gone():
+            return []
+        try:
+            conn = self._begin(first)
+        except sqlite3.OperationalError as error:
+            return [(first.waiter, None, self._busy_error() if is_busy(error) else error)]
+        # Only now, so that whoever came while the lock was waited for is taken along.
+        batch = self._take(first)
+        if len(batch) == 1:
+            return [self._finish_one(conn, batch[0])]
+        try:
+            return self._finish_together(conn, batch)
+        except Exception:  # noqa: BLE001 - which job it was shows when they run one by one
+            return [self._do_one(job) for job in batch]
+
+    def _left_s(self, job: Job) -> float:
+        return job.since + self.settings.busy_timeout_s - time.monotonic()
+
+    def _take(self, first: Job) -> list[Job]:
+        """Jobs for one transaction, in order; a job that must be alone is alone."""
+        batch = [first]
+        while not first.alone and len(batch) < MAX_BATCH and not self._jobs.empty():
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)
+                break
+            if job.alone:
                 self._held_back.append(job)
-                return batch
+                break
             # Somebody cancelled it while it waited: it never began.
             if not job.waiter.gone():
                 batch.append(job)
-            if job.alone or len(batch) == MAX_BATCH or self._jobs.empty():
-                return batch
-            job = self._jobs.get()
-        if not batch:
-            return None
-        self._jobs.put(None)
         return batch
 
-    def _do(self, batch: list[Job]) -> None:
-        try:
-            outcomes = self._outcomes(batch)
-        except BaseException as error:  # noqa: BLE001 - the callers must hear of it, whatever it is
-            outcomes = [(job.waiter, None, error) for job in batch]
-        deliver(outcomes)
-
-    def _outcomes(self, batch: list[Job]) -> list[Outcome]:
-        if batch[0].own is not None:
-            return [self._run_own(batch[0])]
-        if len(batch) > 1:
-            try:
-                return self._commit_together(batch)
-            except Exception as error:  # noqa: BLE001 - which job it was shows when they run one by one
-                if is_busy(error):
-                    return [(job.waiter, None, self._busy_error()) for job in batch]
-        return [self._commit_one(job) for job in batch]
-
-    def _commit_together(self, batch: list[Job]) -> list[Outcome]:
-        conn = self._begin()
+    def _finish_together(self, conn: sqlite3.Connection, batch: list[Job]) -> list[Outcome]:
         works = list(itertools.chain.from_iterable(job.works for job in batch))
         results = self._finish(conn, "COMMIT", lambda: execute_all(conn, works))
         outcomes: list[Outcome] = []
@@ -198,12 +221,17 @@ class Writer:
             outcomes.append((job.waiter, results[place] if job.works else None, None))
         return outcomes
 
-    def _commit_one(self, job: Job) -> Outcome:
+    def _do_one(self, job: Job) -> Outcome:
         try:
-            conn = self._begin()
-            results = self._finish(conn, job.ending, lambda: [execute(conn, work) for work in job.works])
+            return self._finish_one(self._begin(job), job)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, not to this thread
             return job.waiter, None, self._busy_error() if is_busy(error) else error
+
+    def _finish_one(self, conn: sqlite3.Connection, job: Job) -> Outcome:
+        try:
+            results = self._finish(conn, job.ending, lambda: [execute(conn, work) for work in job.works])
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller, not to this thread
+            return job.waiter, None, error
         return job.waiter, results[-1] if results else None, None
 
     def _run_own(self, job: Job) -> Outcome:
@@ -213,12 +241,16 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, not to this thread
             return job.waiter, None, error
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self, job: Job) -> sqlite3.Connection:
         if self._conn is None:
             self._conn = connect_writer(self.path, self.settings)
         # IMMEDIATE: waits for other processes here, where nothing has been done yet. A transaction
         # that turns from reading to writing may have to be given up instead (SQLITE_BUSY_SNAPSHOT).
-        self._conn.execute("BEGIN IMMEDIATE")
+        left_s = self._left_s(job)
+        if left_s > self.settings.busy_timeout_s * HARDLY_WAITED:
+            self._conn.execute("BEGIN IMMEDIATE")
+        else:
+            begin_immediate(self._conn, left_s)
         return self._conn
 
     @staticmethod
