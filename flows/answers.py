@@ -120,7 +120,16 @@ def answer_merge(report: MergeReport) -> Answer:
     message = f"{report.target}: {len(report.tables)} tables {built}" if passed else sentence
     facts = {
         "target": str(report.target),
-        "tables": [{"name": t.name, "source": t.source, "rows": t.rows} for t in report.tables],
+        "tables": [
+            {
+                "name": t.name,
+                "source": t.source,
+                "rows": t.rows,
+                "original": t.original,
+                "united": t.united,
+            }
+            for t in report.tables
+        ],
         "bytes": report.size_bytes,
         "seconds": {phase: round(s, 3) for phase, s in report.seconds.items()},
         "verdicts": [verdict_facts(v) for v in report.verdicts],
@@ -129,12 +138,20 @@ def answer_merge(report: MergeReport) -> Answer:
     }
     return Answer(
         message=message,
-        hint="" if passed else "The findings name the first differences.",
+        hint=_hint_of_merge(report) if passed else "The findings name the first differences.",
         facts=facts,
         page=Group(_table_page(report), *(verdict_line(v) for v in report.verdicts), Text(message)),
         exit_code=ExitCode.DONE if passed else ExitCode.GATE_CLOSED,
         error=None if passed else "GateClosedError",
     )
+
+
+def _hint_of_merge(report: MergeReport) -> str:
+    """What is left to do where a table has another name now: no application was looked at."""
+    renamed = [f"{t.original} of {t.source} is now {t.name}" for t in report.tables if t.original]
+    if not renamed:
+        return ""
+    return f"{'; '.join(renamed)}: change what names it in the application before it uses this file."
 
 
 def answer_page(message: str, markdown: str, *, run: RunFolder, facts: Mapping[str, Any]) -> Answer:
@@ -221,5 +238,7 @@ def _table_page(report: MergeReport) -> RenderableType:
     table.add_column("from", style="dim")
     table.add_column("rows", justify="right")
     for facts in report.tables:
-        table.add_row(Text(facts.name), Text(facts.source), f"{facts.rows:,}")
+        was = f" (there {facts.original})" if facts.original else ""
+        united = " (united)" if facts.united else ""
+        table.add_row(Text(facts.name + united), Text(facts.source + was), f"{facts.rows:,}")
     return table

@@ -55,6 +55,23 @@ RunArgument = Annotated[
     typer.Argument(metavar="RUN", help="The run's name, as `unify-db status` gives it, or its beginning."),
 ]
 
+RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="SOURCE:OLD=NEW",
+        help="Give a table, index, view or trigger of SOURCE another name in the unified file.",
+    ),
+]
+UnionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--union",
+        metavar="[SOURCE:]TABLE",
+        help="Make one table of the rows that several sources have in TABLE; SOURCE keeps its rowids.",
+    ),
+]
+
 _CONFIG = Path("unify.toml")
 
 
@@ -213,6 +230,8 @@ def merge(
     backups: Annotated[
         Path | None, typer.Option("--backups", metavar="DIR", help="Where the copies of the sources go.")
     ] = None,
+    rename: RenameOption = None,
+    union: UnionOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -222,7 +241,9 @@ def merge(
         from flows.answers import answer_merge
         from unified_db.migration.standalone import merge_sources
 
-        return answer_merge(merge_sources(sources, into, backups=backups))
+        return answer_merge(
+            merge_sources(sources, into, backups=backups, renames=rename or (), unions=union or ())
+        )
 
     _serve(Call("merge", as_json, debug), work)
 
@@ -231,6 +252,8 @@ def merge(
 def validate(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="The files it was made from.")],
     against: Annotated[Path, typer.Option("--against", metavar="TARGET", help="The unified file.")],
+    rename: RenameOption = None,
+    union: UnionOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -240,7 +263,7 @@ def validate(
         from flows.answers import answer_merge
         from unified_db.migration.standalone import validate_sources
 
-        return answer_merge(validate_sources(sources, against))
+        return answer_merge(validate_sources(sources, against, renames=rename or (), unions=union or ()))
 
     _serve(Call("validate", as_json, debug), work)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import build_database
-from unified_db.errors import SourceError
+from unified_db.errors import SourceError, UsageError
 from unified_db.migration import standalone
 
 CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
@@ -26,15 +27,26 @@ def test_case(case: Path, wal: bool, tmp_path: Path) -> None:
     target = tmp_path / "out" / "unified.db"
     target.parent.mkdir()
     expected = case / "expect_failure"
+    options = read_layout(case, tmp_path)
     if expected.exists():
-        with pytest.raises(SourceError, match=expected.read_text().strip()):
-            standalone.merge_sources(sources, target)
+        with pytest.raises((SourceError, UsageError), match=expected.read_text().strip()):
+            standalone.merge_sources(sources, target, **options)
         assert not target.exists()
     else:
-        report = standalone.merge_sources(sources, target)
+        report = standalone.merge_sources(sources, target, **options)
         assert [v.sentence() for v in report.verdicts if not v.passed] == []
-        assert standalone.merge_sources(sources, target).changed is False
+        assert standalone.merge_sources(sources, target, **options).changed is False
     assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def read_layout(case: Path, folder: Path) -> dict[str, list[str]]:
+    """What `layout.toml` asks for, as options; it names the files by their stems."""
+    file = case / "layout.toml"
+    asked = tomllib.loads(file.read_text()) if file.exists() else {}
+    return {
+        "renames": [f"{folder / r['source']}.db:{r['object']}={r['to']}" for r in asked.get("rename", [])],
+        "unions": [f"{folder / u['home']}.db:{u['table']}" for u in asked.get("union", [])],
+    }
 
 
 def test_virtual_tables_answer_after_the_merge(tmp_path: Path) -> None:

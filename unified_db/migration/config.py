@@ -87,6 +87,28 @@ class TargetConfig(_Section):
     path: Path = Field(description="Where the unified file will be, relative to root.")
 
 
+class RenameConfig(_Section):
+    """An object of a source that gets another name in the unified file, where two have the same."""
+
+    source: Path = Field(description="The source that has the object, as [[source]] path names it.")
+    object: str = Field(description="Its table, index, view or trigger; SQLite renames what refers to it.")
+    to: str = Field(description="Its name in the unified file.")
+    ignore: tuple[str, ...] = Field(
+        (),
+        description="Files (globs, relative to root) whose mentions of the name mean something else. "
+        "A run is refused until edits cover all others.",
+    )
+
+
+class UnionConfig(_Section):
+    """A table of several sources that becomes one; their definitions agree, and no key has two rows."""
+
+    table: str = Field(description="The table, by its name in the unified file.")
+    home: Path = Field(
+        description="The source whose rowids are kept, and to which rows written since return on a rollback."
+    )
+
+
 class EditConfig(_Section):
     """One edit of the application's tree that the switch makes and the rollback takes back."""
 
@@ -217,6 +239,8 @@ class MigrationConfig(_Section):
     app: AppConfig
     source: tuple[SourceConfig, ...] = Field(min_length=1)
     target: TargetConfig
+    rename: tuple[RenameConfig, ...] = ()
+    union: tuple[UnionConfig, ...] = ()
     edit: tuple[EditConfig, ...] = ()
     suite: tuple[SuiteConfig, ...] = ()
     benchmark: BenchmarkConfig = BenchmarkConfig()
@@ -238,6 +262,9 @@ class MigrationConfig(_Section):
         paths = [self.resolve(s.path) for s in self.source]
         if len(set(paths)) != len(paths):
             raise ValueError("two sources are the same file")
+        for named in (*(r.source for r in self.rename), *(u.home for u in self.union)):
+            if self.resolve(named) not in paths:
+                raise ValueError(f"{named} is named by a rename or union, but is no [[source]]")
         if self.resolve(self.target.path) in paths:
             raise ValueError("the target is one of the sources; give the unified file a path of its own")
         return self

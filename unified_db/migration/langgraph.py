@@ -5,11 +5,56 @@ from __future__ import annotations
 import sqlite3
 
 from unified_db import sqlite
+from unified_db.migration.records import SchemaObject
 
 # Releases since 3.1.2 have this column, and add it at every start to a file from before.
 TASK_PATH_UPGRADE = "ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''"
 _CHECKPOINT_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint"}
 _WRITE_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "value"}
+
+_STORE_COLUMNS = {"prefix", "key", "value", "created_at", "updated_at"}
+_OWN_TABLES = {
+    "checkpoints": _CHECKPOINT_COLUMNS,
+    "writes": _WRITE_COLUMNS,
+    "store": _STORE_COLUMNS,
+    "store_vectors": {"prefix", "key", "field_name", "embedding"},
+    "store_migrations": {"v"},
+    "vector_migrations": {"v"},
+}
+
+
+def has_own_name(name: str) -> bool:
+    """True for a name that LangGraph gives a table of its own."""
+    return name.lower() in _OWN_TABLES
+
+
+def is_own_table(item: SchemaObject) -> bool:
+    """True where *item* is a table of LangGraph's, by name and columns."""
+    needed = _OWN_TABLES.get(item.name.lower())
+    if needed is None or item.kind != "table":
+        return False
+    return needed <= _columns(str(item.sql))
+
+
+def _columns(sql: str) -> set[str]:
+    """The columns that the table definition *sql* gives; none where SQLite cannot make it here."""
+    with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        try:
+            scratch.execute(sql)
+        except sqlite3.Error:
+            return set()
+        sql = "SELECT p.name FROM sqlite_schema AS s, pragma_table_info(s.name) AS p WHERE s.type = 'table'"
+        return {name for (name,) in scratch.execute(sql)}
+
+
+def upgraded_sql(item: SchemaObject) -> str:
+    """The definition of table *item*, with LangGraph's own column upgrade where it lacks that."""
+    if item.name.lower() != "writes" or not is_own_table(item) or "task_path" in _columns(str(item.sql)):
+        return str(item.sql)
+    with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        scratch.execute(str(item.sql))
+        scratch.execute(TASK_PATH_UPGRADE)
+        return str(scratch.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'").fetchone()[0])
 
 
 def holds_checkpoints(conn: sqlite3.Connection, schema: str = "main") -> bool:

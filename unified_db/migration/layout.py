@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from unified_db import sqlite
 from unified_db.errors import UsageError
-from unified_db.migration import copy
-from unified_db.migration.records import Backup, Layout, SchemaObject, Union
+from unified_db.migration import copy, langgraph
+from unified_db.migration.config import MigrationConfig
+from unified_db.migration.records import Backup, Layout, Rename, SchemaObject, Union
 from unified_db.migration.renaming import rename_objects
 
 
@@ -61,6 +62,84 @@ class SourceLayout:
         return next(found, None)
 
 
+def configured(config: MigrationConfig) -> Layout:
+    """What the configuration says, with sources named by their labels."""
+    return Layout(
+        renames=tuple(
+            Rename(source=config.label(config.resolve(r.source)), object=r.object, to=r.to)
+            for r in config.rename
+        ),
+        unions=tuple(Union(table=u.table, home=config.label(config.resolve(u.home))) for u in config.union),
+    )
+
+
+def from_options(
+    renames: Sequence[str], unions: Sequence[str], schemas: Sequence[tuple[str, Sequence[SchemaObject]]]
+) -> Layout:
+    """What the options `--rename SOURCE:OLD=NEW` and `--union [SOURCE:]TABLE` say.
+
+    Args:
+        renames: Values of the one.
+        unions: Values of the other; without SOURCE the first source that has the table is its home.
+        schemas: Every source's label with its objects.
+
+    Raises:
+        UsageError: Not of that form, or of no source.
+    """
+    labels = [label for label, _ in schemas]
+    read = [_read_rename(text, labels) for text in renames]
+    return Layout(
+        renames=tuple(read),
+        unions=tuple(_read_union(text, schemas, Layout(renames=tuple(read))) for text in unions),
+    )
+
+
+def _read_rename(text: str, labels: Sequence[str]) -> Rename:
+    source = _source_of(text, labels)
+    old, equals, new = text.removeprefix(f"{source}:").partition("=")
+    if source is None or not (old and equals and new):
+        raise UsageError(
+            f"--rename {text} is not SOURCE:OLD=NEW with one of the sources {', '.join(labels)}",
+            hint="Nothing was written. Name the source just as it is named on this command line.",
+        )
+    return Rename(source=source, object=old, to=new)
+
+
+def _read_union(text: str, schemas: Sequence[tuple[str, Sequence[SchemaObject]]], renamed: Layout) -> Union:
+    source = _source_of(text, [label for label, _ in schemas])
+    if source is not None:
+        return Union(table=text.removeprefix(f"{source}:"), home=source)
+    for label, objects in schemas:
+        names = {p.unified.name.lower() for p in place(label, objects, renamed).placed}
+        if text.lower() in names:
+            return Union(table=text, home=label)
+    raise UsageError(
+        f"--union {text}: no source has a table {text}",
+        hint="Nothing was written. Name the table as the unified file shall have it, or SOURCE:TABLE.",
+    )
+
+
+def _source_of(text: str, labels: Sequence[str]) -> str | None:
+    """The source that *text* begins with; a path may hold a colon itself, so the labels decide."""
+    found = [label for label in labels if text.startswith(f"{label}:")]
+    return max(found, key=len, default=None)
+
+
+def place_all(
+    schemas: Sequence[tuple[str, Sequence[SchemaObject]]], layout: Layout
+) -> tuple[SourceLayout, ...]:
+    """As :func:`place` for every source, given as pairs of its label and its objects.
+
+    Raises:
+        UsageError: *layout* names a source that is not there, or as :func:`place` does.
+        SourceError: As :func:`place` does.
+    """
+    require_known(layout, [label for label, _ in schemas])
+    if layout.unions:
+        raise UsageError("this version cannot unite tables yet", hint="Nothing was written. Rename one.")
+    return tuple(place(label, objects, layout) for label, objects in schemas)
+
+
 def place(label: str, objects: Sequence[SchemaObject], layout: Layout) -> SourceLayout:
     """Where *objects* of the source called *label* are in the unified file.
 
@@ -69,6 +148,13 @@ def place(label: str, objects: Sequence[SchemaObject], layout: Layout) -> Source
         SourceError: A rename that SQLite cannot make.
     """
     renames = [r for r in layout.renames if r.source == label]
+    for rename in renames:
+        own = [o for o in objects if o.name.lower() == rename.object.lower() and langgraph.is_own_table(o)]
+        if own:
+            raise UsageError(
+                f"{own[0].name} of {label} is LangGraph's own table, whose name is in LangGraph's code",
+                hint="Nothing was written. Rename the other source's object of that name, or unite the two.",
+            )
     # Nothing is worked out where nothing changes: that needs no module, function or collation.
     pairs = rename_objects(objects, renames) if renames else tuple((o, o) for o in objects)
     unions = {u.table.lower(): u for u in layout.unions}

@@ -37,7 +37,7 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
     """
     started = time.monotonic()
     places = {b.label: place_backup(b, backups.layout) for b in backups.items}
-    require_no_collisions(find_collisions([(p.label, p.unified) for p in places.values()]))
+    require_no_collisions(find_collisions(list(places.values()), {b.label: b.kind for b in backups.items}))
     base, *others = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
     with files.partial_file(into) as partial:
         shutil.copyfile(base.path, partial)

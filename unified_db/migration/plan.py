@@ -21,6 +21,7 @@ from unified_db.errors import ConfigError, SourceError
 from unified_db.migration import copy, processes, switch
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
+from unified_db.migration.layout import configured, place_all
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
 from unified_db.migration.report import schema_markdown
 from unified_db.migration.runs import RunFolder
@@ -47,7 +48,9 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     sqlite.require_free_place(config.target_path)
     _require_writable(config)
     sources = tuple(_read_source(config, s) for s in config.source)
-    collisions = find_collisions([(s.label, s.objects) for s in sources])
+    layout = configured(config)
+    places = place_all([(s.label, s.objects) for s in sources], layout)
+    collisions = find_collisions(places, {s.label: s.kind for s in sources})
     require_no_collisions(collisions)
     space = tuple(_space_needs(config, sources, run))
     _require_space(space)
@@ -63,6 +66,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         estimated_s=_estimate(config, sources),
         versions=_versions(),
         warnings=tuple(_warnings(config, sources)),
+        layout=layout,
     )
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
     switch.write_patch(config, run)

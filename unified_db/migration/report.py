@@ -306,6 +306,7 @@ def _plan_markdown(account: Account) -> str:
             _titled(t)
             for t in (
                 tables.collisions(plan),
+                tables.layout(plan),
                 tables.sources(plan),
                 tables.planned_tables(plan),
                 tables.edits(account),
@@ -521,12 +522,18 @@ def schema_markdown(plan: MigrationPlan) -> str:
     # Nothing is cut here: the file lies in the run's folder and is no artifact.
     parts = [
         f"# Schema of {plan.target.name}",
-        f"{size}; planned {moment} in run {plan.run}. Renames: none.",
+        f"{size}; planned {moment} in run {plan.run}. Renames: {_renames(plan)}.",
         "## Contents\n\n" + "\n".join(contents),
         _titled(tables.collisions(plan)),
+        _titled(tables.layout(plan)),
         *(_schema_source(s) for s in plan.sources),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _renames(plan: MigrationPlan) -> str:
+    words = [f"{r.object} of {r.source} to {r.to}" for r in plan.layout.renames]
+    return markdown.plain("; ".join(words)) if words else "none"
 
 
 def _schema_contents(source: SourceFacts) -> str:

@@ -16,8 +16,20 @@ from unified_db import files, sqlite
 from unified_db.errors import GateClosedError, SourceError, UsageError
 from unified_db.migration import backup, merge, runs, validate
 from unified_db.migration.backup import PlainSource
+from unified_db.migration.collisions import find_collisions, require_no_collisions
+from unified_db.migration.copy import read_objects
 from unified_db.migration.langgraph import holds_checkpoints
-from unified_db.migration.records import Backups, Record, SourceKind, TableFacts, UnifiedFile, Verdict
+from unified_db.migration.layout import from_options, place_all, place_backup
+from unified_db.migration.records import (
+    Backup,
+    Backups,
+    Layout,
+    Record,
+    SourceKind,
+    TableFacts,
+    UnifiedFile,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +52,14 @@ class MergeReport(Record):
     changed: bool = True
 
 
-def merge_sources(sources: Sequence[Path], into: Path, *, backups: Path | None = None) -> MergeReport:
+def merge_sources(
+    sources: Sequence[Path],
+    into: Path,
+    *,
+    backups: Path | None = None,
+    renames: Sequence[str] = (),
+    unions: Sequence[str] = (),
+) -> MergeReport:
     """Merge *sources* into the new file *into*, proven equal to them at one instant.
 
     A target that is there already and validates is left alone, so a rerun does nothing.
@@ -49,21 +68,26 @@ def merge_sources(sources: Sequence[Path], into: Path, *, backups: Path | None =
         sources: One or more SQLite files, in use or not.
         into: The target; appears whole or not at all.
         backups: Folder for the copies; `.unify-db/backups/TIME` beside the target without it.
+        renames: Objects that get another name, each as `SOURCE:OLD=NEW`.
+        unions: Tables of several sources that become one, each as `TABLE` or `HOME:TABLE`.
 
     Raises:
-        SourceError: A source cannot be used, or the target is there and is not this merge.
+        SourceError: A source cannot be used, two of them collide, or the target is there and is
+            not this merge.
+        UsageError: A rename or union of something that is not there.
         GateClosedError: The proof failed; nothing is at *into*.
     """
     into = into.absolute()
     plain = _plain_sources(sources, into)
     with runs.hold_lock(into.parent / ".unify-db", [*(s.path for s in plain), into]):
+        layout = _read_layout(plain, renames, unions)
         if into.exists():
-            return _require_same(plain, into)
+            return _require_same(plain, into, layout)
         sqlite.require_free_place(into)
         _require_space(plain, into, backups)
         folder = backups or _new_backup_folder(into)
         folder.mkdir(parents=True, exist_ok=True)
-        taken = backup.take_backups(plain, folder)
+        taken = backup.take_backups(plain, folder).model_copy(update={"layout": layout})
         # Built and proven beside the target, so that what appears there is proven already.
         with tempfile.TemporaryDirectory(prefix=".unify-db-", dir=into.parent) as workshop:
             built = merge.merge_backups(taken, Path(workshop) / into.name)
@@ -74,20 +98,36 @@ def merge_sources(sources: Sequence[Path], into: Path, *, backups: Path | None =
         return _report(into, taken, built, verdict, folder=folder)
 
 
-def validate_sources(sources: Sequence[Path], against: Path) -> MergeReport:
+def validate_sources(
+    sources: Sequence[Path], against: Path, *, renames: Sequence[str] = (), unions: Sequence[str] = ()
+) -> MergeReport:
     """Compare *against* with *sources* exactly; the verdict is in the report, open or closed.
 
-    Copies of all files are made in a temporary folder, so that they may be in use.
+    Copies of all files are made in a temporary folder, so that they may be in use. Renames and
+    unions are those that the merge was given.
     """
-    return _validate(_plain_sources(sources, against), against)
+    plain = _plain_sources(sources, against)
+    return _validate(plain, against, _read_layout(plain, renames, unions))
 
 
-def _validate(plain: Sequence[PlainSource], against: Path) -> MergeReport:
+def _read_layout(plain: Sequence[PlainSource], renames: Sequence[str], unions: Sequence[str]) -> Layout:
+    """The layout that the options ask for; refused before anything is copied where it cannot be had."""
+    schemas = []
+    for source in plain:
+        with sqlite.reading(source.path) as conn:
+            schemas.append((source.label, read_objects(conn)))
+    layout = from_options(renames, unions, schemas)
+    places = place_all(schemas, layout)
+    require_no_collisions(find_collisions(places, {s.label: s.kind for s in plain}))
+    return layout
+
+
+def _validate(plain: Sequence[PlainSource], against: Path, layout: Layout) -> MergeReport:
     with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
         (Path(folder) / "target").mkdir()
-        taken = backup.take_backups(plain, Path(folder))
+        taken = backup.take_backups(plain, Path(folder)).model_copy(update={"layout": layout})
         target = backup.take_backups([PlainSource(against, against.name)], Path(folder) / "target").items[0]
-        tables = tuple(t for item in taken.items for t in _tables_of(item.path, item.label))
+        tables = tuple(t for item in taken.items for t in _tables_of(item, layout))
         unified = UnifiedFile(
             path=target.path, size_bytes=target.size_bytes, sha256=target.sha256, tables=tables, seconds=0.0
         )
@@ -122,8 +162,8 @@ def _kind_of(path: Path) -> SourceKind:
         return "checkpoints" if holds_checkpoints(conn) else "application"
 
 
-def _require_same(plain: Sequence[PlainSource], into: Path) -> MergeReport:
-    report = _validate(plain, into)
+def _require_same(plain: Sequence[PlainSource], into: Path, layout: Layout) -> MergeReport:
+    report = _validate(plain, into, layout)
     if not report.verdicts[0].passed:
         raise SourceError(
             f"{into} is there already and does not hold what the sources hold: "
@@ -179,10 +219,18 @@ def _report(into: Path, taken: Backups, built: UnifiedFile, verdict: Verdict, *,
     )
 
 
-def _tables_of(path: Path, label: str) -> list[TableFacts]:
-    with sqlite.closing(sqlite.connect_frozen(path)) as conn:
+def _tables_of(item: Backup, layout: Layout) -> list[TableFacts]:
+    places = place_backup(item, layout)
+    with sqlite.closing(sqlite.connect_frozen(item.path)) as conn:
         counters = sqlite.sequences(conn)
         return [
-            TableFacts(name=n, source=label, rows=sqlite.count_rows(conn, n), sequence=counters.get(n))
+            TableFacts(
+                name=places.name(n),
+                source=item.label,
+                rows=sqlite.count_rows(conn, n),
+                sequence=counters.get(n),
+                original=n if places.name(n) != n else None,
+                united=places.union_of(n) is not None,
+            )
             for n in sqlite.tables(conn)
         ]

@@ -13,7 +13,14 @@ from typing import Literal
 from unified_db.migration import wording
 from unified_db.migration.account import Account, Span, digests
 from unified_db.migration.criteria import Criterion, within
-from unified_db.migration.records import Finding, Latency, MigrationPlan, TestOutcome, Verdict
+from unified_db.migration.records import (
+    Finding,
+    Latency,
+    MigrationPlan,
+    TableFacts,
+    TestOutcome,
+    Verdict,
+)
 
 CellKind = Literal["text", "code", "number", "mark"]
 
@@ -105,10 +112,32 @@ def merged_tables(account: Account) -> Table:
     """Every table of the unified file."""
     found = account.unified.tables if account.unified else ()
     rows = [
-        (name(t.name), name(t.source), number(t.rows), number("" if t.sequence is None else str(t.sequence)))
+        (
+            name(t.name),
+            name(f"{t.source}{_became(t)}"),
+            number(t.rows),
+            number("" if t.sequence is None else str(t.sequence)),
+        )
         for t in found
     ]
     return _table("Tables of the unified file", "table | from | rows | sequence", rows)
+
+
+def _became(facts: TableFacts) -> str:
+    was = f", there called {facts.original}" if facts.original else ""
+    return f"{was}, united" if facts.united else was
+
+
+def layout(plan: MigrationPlan) -> Table:
+    """What gets another name in the unified file, and which tables become one there."""
+    renames = [
+        (name(r.object), name(r.source), text("is renamed to"), name(r.to)) for r in plan.layout.renames
+    ]
+    unions = [
+        (name(u.table), text("all"), text("is one table; at home in"), name(u.home))
+        for u in plan.layout.unions
+    ]
+    return _table("Renamed and united", "object | from | becomes | of", [*renames, *unions])
 
 
 def collisions(plan: MigrationPlan) -> Table:

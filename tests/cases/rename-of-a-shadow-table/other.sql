@@ -1,0 +1,1 @@
+CREATE TABLE search_data (x);

@@ -1,0 +1,2 @@
+CREATE TABLE t (x);
+CREATE VIEW w AS SELECT gone FROM t JOIN nowhere;

@@ -1,0 +1,5 @@
+CREATE TABLE t (x, y UNIQUE);
+CREATE VIEW [a view] /* as it was */ AS SELECT x FROM t;
+CREATE UNIQUE INDEX "an index" ON t (x) WHERE x > 1;
+CREATE TRIGGER `a trigger` AFTER INSERT ON t BEGIN SELECT 1; END;
+INSERT INTO t VALUES (1, 2);

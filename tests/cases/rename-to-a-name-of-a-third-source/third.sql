@@ -1,0 +1,2 @@
+CREATE TABLE t (x);
+CREATE INDEX People ON t (x);

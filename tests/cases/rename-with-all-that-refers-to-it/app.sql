@@ -1,0 +1,10 @@
+CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE);
+CREATE TABLE posts (id INTEGER PRIMARY KEY, author INTEGER REFERENCES users (id), body TEXT);
+CREATE INDEX by_name ON users (name, id);
+CREATE VIEW authors AS SELECT users.name, count(*) AS n FROM users JOIN posts ON posts.author = users.id GROUP BY 1;
+CREATE VIEW broken AS SELECT * FROM a_table_that_is_gone;
+CREATE TRIGGER welcomed AFTER INSERT ON users BEGIN INSERT INTO posts (author, body) SELECT id, 'hello users' FROM users WHERE id = new.id; END;
+CREATE TRIGGER cleaned AFTER DELETE ON posts BEGIN DELETE FROM users WHERE id = old.author; END;
+INSERT INTO users VALUES (5, 'ada'), (9, 'bob');
+UPDATE sqlite_sequence SET seq = 77 WHERE name = 'users';
+ANALYZE;

@@ -1,0 +1,242 @@
+"""Names that two sources share: refused with ways out that work, or renamed with all that refers to them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import tomllib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import build_database
+from unified_db.errors import SourceError, UsageError
+from unified_db.migration import definitions, standalone
+
+CASES = Path(__file__).parents[1] / "cases"
+Make = Callable[..., Path]
+
+CHECKPOINTS = """
+CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
+ checkpoint_id TEXT NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB,
+ PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id));
+CREATE TABLE writes (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
+ checkpoint_id TEXT NOT NULL, task_id TEXT NOT NULL, idx INTEGER NOT NULL, channel TEXT NOT NULL, type TEXT,
+ value BLOB, PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx));
+"""
+
+
+def schema(path: Path) -> dict[str, tuple[str, str | None]]:
+    with closing(sqlite3.connect(path)) as conn:
+        rows = conn.execute("SELECT name, tbl_name, sql FROM sqlite_schema")
+        return {name: (table, sql) for name, table, sql in rows}
+
+
+def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as conn:
+        return conn.execute(sql).fetchall()
+
+
+def refusal(sources: list[Path], target: Path, **options: Any) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        standalone.merge_sources(sources, target, **options)
+    assert not target.exists()
+    return caught.value
+
+
+@pytest.mark.parametrize("case", ["rename-with-all-that-refers-to-it", "rename-in-the-largest-source"])
+def test_a_renamed_table_is_what_sqlites_own_rename_makes_of_it(case: str, tmp_path: Path) -> None:
+    app, other = (
+        build_database(tmp_path / f"{n}.db", (CASES / case / f"{n}.sql").read_text())
+        for n in ("app", "other")
+    )
+    standalone.merge_sources(
+        [app, other],
+        tmp_path / "unified.db",
+        renames=[f"{app}:users=app users", f"{app}:by_name=app_by_name", f"{app}:cleaned=app_cleaned"],
+    )
+    by_sqlite = Path(shutil.copy(app, tmp_path / "copy.db"))
+    with closing(sqlite3.connect(by_sqlite)) as conn:
+        # SQLite refuses as long as a view is broken, and knows no way to rename an index or a trigger.
+        conn.executescript(
+            "DROP VIEW broken; ALTER TABLE users RENAME TO [app users];"
+            "DROP INDEX by_name; CREATE INDEX app_by_name ON [app users] (name, id);"
+        )
+    unified = schema(tmp_path / "unified.db")
+    assert "app_cleaned" in unified
+    for name, (table, sql) in schema(by_sqlite).items():
+        if name not in ("cleaned", "app_by_name"):
+            assert unified[name] == (table, sql)
+    assert unified["app_by_name"] == ("app users", 'CREATE INDEX "app_by_name" ON "app users" (name, id)')
+    assert unified["broken"][1] == "CREATE VIEW broken AS SELECT * FROM a_table_that_is_gone"
+    assert query(tmp_path / "unified.db", "PRAGMA foreign_key_list(posts)")[0][2] == "app users"
+    assert query(tmp_path / "unified.db", "SELECT seq FROM sqlite_sequence WHERE name = 'app users'") == [
+        (77,)
+    ]
+
+
+@pytest.mark.parametrize("case", ["rename-with-all-that-refers-to-it", "rename-in-the-largest-source"])
+def test_triggers_and_statistics_follow_a_renamed_table(case: str, tmp_path: Path) -> None:
+    app, other = (
+        build_database(tmp_path / f"{n}.db", (CASES / case / f"{n}.sql").read_text())
+        for n in ("app", "other")
+    )
+    unified = tmp_path / "unified.db"
+    renames = [f"{app}:users=people", f"{app}:by_name=app_by_name", f"{app}:cleaned=app_cleaned"]
+    standalone.merge_sources([app, other], unified, renames=renames)
+    statistics = set(query(unified, "SELECT tbl, idx FROM sqlite_stat1"))
+    assert {("people", "app_by_name"), ("people", "sqlite_autoindex_people_1"), ("Users", "By_Name")} <= (
+        statistics
+    )
+    assert not any(table == "users" for table, _ in statistics)
+    with closing(sqlite3.connect(unified)) as conn:
+        conn.execute("INSERT INTO people (name) VALUES ('eve')")
+        assert conn.execute("SELECT author, body FROM posts ORDER BY id DESC").fetchone() == (
+            78,
+            "hello users",
+        )
+        conn.execute("DELETE FROM posts WHERE author = 78")
+        assert conn.execute("SELECT count(*) FROM people WHERE id = 78").fetchone() == (0,)
+        assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_renamed_virtual_tables_answer(tmp_path: Path) -> None:
+    case = CASES / "rename-of-virtual-tables"
+    app, other = (
+        build_database(tmp_path / f"{n}.db", (case / f"{n}.sql").read_text()) for n in ("app", "other")
+    )
+    unified = tmp_path / "unified.db"
+    standalone.merge_sources([app, other], unified, renames=[f"{app}:search=found", f"{app}:box=area"])
+    assert query(unified, "SELECT body FROM found WHERE found MATCH 'hello'") == [("hello world",)]
+    assert query(unified, "SELECT body FROM search WHERE search MATCH 'another'") == [("another",)]
+    assert query(unified, "SELECT id FROM area WHERE x0 <= 0") == [(1,)]
+    assert query(unified, "SELECT count(*) FROM hits") == [(2,)]
+
+
+def test_functions_and_collations_that_only_the_application_has_do_not_stop_a_rename(tmp_path: Path) -> None:
+    app = tmp_path / "app.db"
+    with closing(sqlite3.connect(app)) as conn:
+        conn.create_function("own", 1, lambda x: x, deterministic=True)
+        conn.executescript(
+            "CREATE TABLE t (x CHECK (own(x) > 0)); CREATE VIEW v AS SELECT own(x) AS y FROM t;"
+            "INSERT INTO t VALUES (1);"
+        )
+    other = build_database(tmp_path / "other.db", "CREATE TABLE t (x);")
+    unified = tmp_path / "unified.db"
+    standalone.merge_sources([app, other], unified, renames=[f"{app}:t=mine"])
+    assert schema(unified)["v"][1] == 'CREATE VIEW v AS SELECT own(x) AS y FROM "mine"'
+
+
+def test_the_ways_out_of_a_refusal_are_ways_out(database: Make, tmp_path: Path) -> None:
+    sources = [
+        database("app.db", "CREATE TABLE users (id INTEGER PRIMARY KEY, x); CREATE INDEX ix ON users (x);"),
+        database("other.db", "CREATE TABLE Users (id INTEGER PRIMARY KEY); CREATE TABLE IX (y);"),
+    ]
+    target = tmp_path / "unified.db"
+    error = refusal(sources, target)
+    assert "2 objects named users, ix" in error.message
+    assert "CREATE TABLE users (id INTEGER PRIMARY KEY, x)" in error.message
+    assert "CREATE TABLE Users (id INTEGER PRIMARY KEY)" in error.message
+    assert "[[union]]" not in error.hint, "the definitions do not agree"
+    asked = tomllib.loads(error.hint.partition(":\n")[2])["rename"]
+    written = [f"{r['source']}:{r['object']}={r['to']}" for r in asked]
+    options = re.findall(r"--rename (\S+)", error.hint)
+    assert options == written
+    assert standalone.merge_sources(sources, target, renames=options).changed
+
+
+def test_two_virtual_tables_of_one_name_are_one_collision(database: Make, tmp_path: Path) -> None:
+    sql = "CREATE VIRTUAL TABLE search USING fts5(body);"
+    sources = [database("a.db", sql), database("b.db", sql)]
+    error = refusal(sources, tmp_path / "unified.db")
+    assert "an object named search," in error.message
+    assert "[[union]]" not in error.hint
+    assert standalone.merge_sources(
+        sources, tmp_path / "unified.db", renames=re.findall(r"--rename (\S+)", error.hint)
+    ).changed
+
+
+def test_a_default_that_may_be_a_secret_is_masked(database: Make, tmp_path: Path) -> None:
+    sql = "CREATE TABLE keys (id INTEGER PRIMARY KEY, k TEXT DEFAULT 'sk-SECRET-4711')"
+    sources = [database("a.db", sql), database("b.db", "CREATE TABLE keys (id);")]
+    error = refusal(sources, tmp_path / "unified.db")
+    assert "SECRET" not in error.message + error.hint
+    assert "DEFAULT '***'" in error.message
+
+
+def test_a_table_with_langgraphs_name_and_other_columns_is_to_be_renamed(
+    database: Make, tmp_path: Path
+) -> None:
+    memory = database("memory.db", CHECKPOINTS)
+    app = database("app.db", "CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, place TEXT);")
+    for sources in ([app, memory], [memory, app]):
+        error = refusal(sources, tmp_path / "unified.db")
+        assert f"checkpoints of {app} has one of LangGraph's names" in error.hint
+        options = re.findall(r"--rename (\S+)", error.hint)
+        assert [o.partition(":")[0] for o in options] == [str(app)]
+    assert standalone.merge_sources([app, memory], tmp_path / "unified.db", renames=options).changed
+
+
+def test_langgraphs_own_table_is_never_renamed(database: Make, tmp_path: Path) -> None:
+    sources = [database("a.db", CHECKPOINTS), database("b.db", "CREATE TABLE x (y);")]
+    with pytest.raises(UsageError, match="LangGraph's own table"):
+        standalone.merge_sources(
+            sources, tmp_path / "unified.db", renames=[f"{sources[0]}:checkpoints=moments"]
+        )
+
+
+def test_two_alembic_histories_get_a_version_table_each(database: Make, tmp_path: Path) -> None:
+    sql = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num));"
+    sources = [
+        database("app.db", f"{sql} INSERT INTO alembic_version VALUES ('aaa');"),
+        database("audit.db", f"{sql} INSERT INTO alembic_version VALUES ('bbb');"),
+    ]
+    error = refusal(sources, tmp_path / "unified.db")
+    assert 'version_table="alembic_version_audit"' in error.hint
+    options = re.findall(r"--rename (\S+)", error.hint)
+    assert standalone.merge_sources(sources, tmp_path / "unified.db", renames=options).changed
+    assert query(tmp_path / "unified.db", "SELECT * FROM alembic_version_audit") == [("bbb",)]
+
+
+@pytest.mark.parametrize("text", ["users=people", "elsewhere.db:users=people", "{}:users", "{}:=x", "{}:x="])
+def test_a_rename_option_of_another_form_is_wrong_use(text: str, database: Make, tmp_path: Path) -> None:
+    source = database("app.db", "CREATE TABLE users (id);")
+    with pytest.raises(UsageError, match="is not SOURCE:OLD=NEW"):
+        standalone.merge_sources([source], tmp_path / "unified.db", renames=[text.format(source)])
+
+
+def test_a_merge_is_not_the_same_under_another_name(database: Make, tmp_path: Path) -> None:
+    sources = [database("a.db", "CREATE TABLE t (x);"), database("b.db", "CREATE TABLE u (x);")]
+    target = tmp_path / "unified.db"
+    renames = [f"{sources[0]}:t=v"]
+    standalone.merge_sources(sources, target, renames=renames)
+    assert standalone.merge_sources(sources, target, renames=renames).changed is False
+    assert standalone.validate_sources(sources, target, renames=renames).verdicts[0].passed
+    with pytest.raises(SourceError, match="does not hold what the sources hold"):
+        standalone.merge_sources(sources, target)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        pytest.param("CREATE TABLE a (x, y)", "create table A(Y,\n[x] -- c\n)", True, id="order-case-quotes"),
+        pytest.param("CREATE TABLE a (x TEXT)", "CREATE TABLE a (x)", False, id="a-type-more"),
+        pytest.param("CREATE TABLE a (x) STRICT", "CREATE TABLE a (x)", False, id="strict"),
+        pytest.param("CREATE TABLE a (x DEFAULT 'A')", "CREATE TABLE a (x DEFAULT 'a')", False, id="default"),
+        pytest.param(
+            "CREATE TABLE a (x CHECK (x > (1 + 2)))",
+            "CREATE TABLE a (x CHECK (x > (1 + 3)))",
+            False,
+            id="check",
+        ),
+        pytest.param("CREATE TABLE a (x, x2)", "CREATE TABLE a (x)", False, id="a-column-more"),
+        pytest.param("CREATE TABLE a (x, UNIQUE (x))", "CREATE TABLE a (x)", False, id="a-constraint-more"),
+    ],
+)
+def test_definitions_agree_by_what_they_say(one: str, other: str, expected: bool) -> None:
+    assert definitions.agree(one, other) is expected
+    assert definitions.agree(other, one) is expected
