@@ -14,7 +14,7 @@ import tomlkit
 
 from flows import demo, example, order
 from flows.direct import Direct
-from unified_db import sqlite
+from unified_db import sources, sqlite
 from unified_db.migration import compare
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import read_state
@@ -55,7 +55,7 @@ def tree(config: MigrationConfig) -> dict[str, str]:
 
 def content(path: Path) -> list[str]:
     """Schema and every row with its rowid, as text."""
-    with sqlite.reading(path) as conn:
+    with sources.reading(path) as conn:
         compare.prepare(conn)
         lines = [repr(r) for r in conn.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name")]
         names = sqlite.tables(conn)
@@ -130,7 +130,7 @@ def test_a_dry_run_changes_nothing_and_a_rollback_without_new_rows_restores_ever
 
 
 def _tables(path: Path) -> dict[str, list[str]]:
-    with sqlite.reading(path) as conn:
+    with sources.reading(path) as conn:
         names = sqlite.tables(conn)
         return {
             n: [repr(r) for r in conn.execute(f"SELECT rowid, * FROM {sqlite.quote_name(n)} ORDER BY rowid")]

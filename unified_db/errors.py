@@ -94,6 +94,10 @@ class SourceBusyError(SourceError):
     transient = True
 
 
+class SourceChangedError(SourceBusyError):
+    """A source was replaced by another file, or opened by somebody, while it was read."""
+
+
 class RunLockedError(SourceError):
     """Another run holds one of the sources or the target."""
 

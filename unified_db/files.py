@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+_PARTIAL = re.compile(r"[0-9a-f]{8}\.partial(-wal|-shm|-journal)?")
 
 
 def digest_file(path: Path) -> str:
@@ -95,6 +97,29 @@ def partial_file(target: Path) -> Iterator[Path]:
         for leftover in (partial, *sidecars(partial)):
             leftover.unlink(missing_ok=True)
         raise
+
+
+def partials_of(target: Path) -> list[Path]:
+    """What :func:`partial_file` left beside *target*, with sidecars, when its process was killed."""
+    if not target.parent.is_dir():
+        return []
+    head = f".{target.name}."
+    return [
+        p
+        for p in target.parent.iterdir()
+        if p.name.startswith(head) and _PARTIAL.fullmatch(p.name.removeprefix(head))
+    ]
+
+
+def link_durably(source: Path, target: Path) -> None:
+    """Give a file a second name on its own file system, or a durable copy where it has no links."""
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:
+        copy_durably(source, target)
+    fsync_folder(target.parent)
 
 
 def copy_durably(source: Path, target: Path) -> None:

@@ -1,37 +1,21 @@
-"""SQLite as this project opens it: quoting, reading without a trace, schema, integrity.
+"""SQLite as this project opens it: quoting, connections, schema, integrity.
 
-The traps of SQLite's file handling are kept in this one place:
-
-* Closing the last read-write connection of a WAL database checkpoints the WAL and deletes it.
-  A read-only connection cannot, so sources are read through those.
-* A read-only connection on a WAL database without its `-shm` file creates one, and a hot
-  rollback journal is rolled back on disk by the first reader. Both are read through a private copy.
-* Opening and closing a database's file by hand drops this process's locks on it (POSIX), so
-  nobody here reads a source's bytes while a connection of ours is open on it.
+How a file that somebody else uses is read without leaving a trace is told in `sources.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from unified_db import files
-from unified_db.errors import MissingSourceError, SourceBusyError, SourceError
-
-HEADER = b"SQLite format 3\x00"
-HEADER_BYTES = 100
-_WAL_VERSION = 2
-
-Manner = Literal["shared", "private copy"]
-Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+from unified_db.errors import SourceBusyError, SourceError
 
 
 def quote_name(name: str) -> str:
@@ -42,141 +26,7 @@ def quote_name(name: str) -> str:
 def file_uri(path: Path, **query: str | int) -> str:
     """*path* as a `file:` URI for `sqlite3.connect(..., uri=True)`."""
     text = "&".join(f"{key}={value}" for key, value in query.items())
-    return f"file:{quote(str(path.absolute()))}" + (f"?{text}" if text else "")
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the first 100 bytes of a database file say (sqlite.org/fileformat.html)."""
-
-    page_size: int
-    journal_mode: Literal["wal", "delete"]
-    page_count: int
-
-    @property
-    def wal(self) -> bool:
-        """True where readers must look for a WAL."""
-        return self.journal_mode == "wal"
-
-
-def read_header(path: Path) -> Header:
-    """Read and check the header of *path* without opening it as a database.
-
-    Must not be called while this process holds a SQLite connection on *path*.
-
-    Raises:
-        SourceError: Missing, a folder, a pipe, unreadable, empty, or not a SQLite database.
-    """
-    head = _read_head(path)
-    if not head:
-        raise SourceError(f"{path} is empty", hint=_other_file("A zero-length file holds no database."))
-    if not head.startswith(HEADER) or len(head) < HEADER_BYTES:
-        raise SourceError(
-            f"{path} is not a SQLite database (or it is encrypted)",
-            hint=_other_file("Its first bytes are not SQLite's."),
-        )
-    page_size = int.from_bytes(head[16:18], "big")
-    return Header(
-        page_size=65536 if page_size == 1 else page_size,
-        journal_mode="wal" if _WAL_VERSION in (head[18], head[19]) else "delete",
-        page_count=int.from_bytes(head[28:32], "big"),
-    )
-
-
-def _read_head(path: Path) -> bytes:
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder", hint=_other_file("Only files are read."))
-    if not path.exists():
-        wal = files.sidecar(path, "-wal")
-        if wal.exists():
-            raise SourceError(
-                f"{path} is missing but its WAL {wal.name} is there",
-                hint="Nothing was touched: opening it would delete the WAL. Put the main file back.",
-            )
-        raise MissingSourceError(f"{path} does not exist", hint="Nothing was written. Check the path.")
-    if not path.is_file():
-        raise SourceError(f"{path} is not a regular file", hint=_other_file("Only files are read."))
-    try:
-        with path.open("rb") as stream:
-            return stream.read(HEADER_BYTES)
-    except OSError as error:
-        raise SourceError(
-            f"{path} cannot be read: {error.strerror}", hint="Nothing was written. Mend its permissions."
-        ) from error
-
-
-def _other_file(why: str) -> str:
-    return f"{why} Nothing was written. Check the path of this source."
-
-
-@contextlib.contextmanager
-def reading(path: Path, *, timeout_s: float = 5.0) -> Iterator[sqlite3.Connection]:
-    """A connection that sees all committed rows of *path*, WAL included, and leaves no trace.
-
-    Args:
-        path: A database, in use or not.
-        timeout_s: Seconds to wait for a writer.
-
-    Raises:
-        SourceError: *path* is no usable database.
-        SourceBusyError: A writer held it for *timeout_s*. Transient.
-    """
-    with private_copy(path) as readable, _closing(connect_read_only(readable, timeout_s=timeout_s)) as conn:
-        yield conn
-
-
-def how_to_read(path: Path) -> Manner:
-    """Whether *path* can be shared with its users, or must be copied to leave no trace.
-
-    Reads the header; the caller must hold no connection on *path*.
-    """
-    header = read_header(path)
-    if header.wal:
-        return "shared" if _in_use_as_wal(path) else "private copy"
-    journal = files.sidecar(path, "-journal")
-    return "private copy" if journal.exists() and journal.stat().st_size else "shared"
-
-
-def _in_use_as_wal(path: Path) -> bool:
-    # Every connection of a WAL database keeps -shm; with it there, a reader creates nothing.
-    return files.sidecar(path, "-shm").exists() and files.sidecar(path, "-wal").exists()
-
-
-@contextlib.contextmanager
-def private_copy(path: Path) -> Iterator[Path]:
-    """*path* itself where reading it leaves no trace, else a copy of it and its sidecars.
-
-    The copy is taken only from files that nobody changes meanwhile; it is gone after the block.
-
-    Raises:
-        SourceBusyError: The files changed while they were copied. Transient.
-    """
-    if how_to_read(path) == "shared":
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
-        copy = Path(folder) / path.name
-        before = fingerprint(path)
-        for file in (path, *(p for p in files.sidecars(path) if not p.name.endswith("-shm"))):
-            shutil.copyfile(file, Path(folder) / file.name)
-        if fingerprint(path) != before:
-            raise SourceBusyError(
-                f"{path} changed while it was being copied",
-                hint="Nothing was written. Another process opened it just now; run again.",
-            )
-        # SQLite now does to the copy what it would have done to the source: rolls a hot journal
-        # back, or brings the WAL into the file.
-        connect_writable(copy).close()
-        yield copy
-
-
-def fingerprint(path: Path) -> Fingerprint:
-    """Inode, size and times of *path* and its sidecars: differs when somebody opened or wrote it.
-
-    Good for noticing a change during a short copy; no proof that content is unchanged.
-    """
-    statuses = [(p.name, p.stat()) for p in (path, *files.sidecars(path))]
-    return tuple((n, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in statuses)
+    return f"file:{quote(os.fsencode(path.absolute()))}" + (f"?{text}" if text else "")
 
 
 def connect_read_only(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
@@ -475,8 +325,3 @@ def require_free_place(target: Path) -> None:
                 f"{path} is there already",
                 hint="Nothing was changed. Move it away, or name another path for the unified file.",
             )
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """True where both names lead to one file, also through links."""
-    return one.exists() and other.exists() and one.samefile(other)

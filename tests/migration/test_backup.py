@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unified_db import files, sqlite
+from unified_db import files, sources, sqlite
 from unified_db.errors import ExitCode, SourceBusyError, SourceError
 from unified_db.migration import backup
 from unified_db.migration.backup import PlainSource
@@ -209,6 +209,6 @@ def test_restore_never_mixes_the_new_file_with_old_sidecars(
     files.sidecar(live, "-wal").write_bytes(left)
     backup.restore_file(taken.path, live)
     assert files.sidecars(live) == []
-    with sqlite.reading(live) as conn:
+    with sources.reading(live) as conn:
         assert sqlite.count_rows(conn, "t") == 100
     assert len([p for p in live.parent.iterdir() if "before-restore" in p.name]) == 2

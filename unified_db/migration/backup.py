@@ -1,14 +1,15 @@
 """Consistent copies: of all sources at one instant, and of single files for later life.
 
-How one instant is had: the write lock of every source is taken, a read snapshot is opened on
+How one instant is had: the write lock of every live source is taken, a read snapshot is opened on
 each, and the locks go again. From then on every copy is made from its snapshot while writers
-go on. Sources that nobody uses are copied privately first and watched until the locks are held.
+go on. Sources that nobody uses are copied as bytes, and must not have changed at that instant.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,15 @@ from pathlib import Path
 from typing import Protocol
 
 from unified_db import files, sqlite
-from unified_db.errors import SourceBusyError, SourceError, UsageError
+from unified_db import sources as access
+from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
+from unified_db.migration import instant
 from unified_db.migration.records import Backup, Backups, SourceKind
 
 log = logging.getLogger(__name__)
+
+# A source that is opened or replaced while it is copied is copied again this often.
+_ATTEMPTS = 10
 
 
 class Source(Protocol):
@@ -62,7 +68,8 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
         The copies with digests; each was opened again and passed `integrity_check`.
 
     Raises:
-        SourceBusyError: A writer held a source for *timeout_s*. Transient.
+        SourceBusyError: A writer held a source for *timeout_s*, or a source was replaced or opened
+            again and again while it was read. Transient.
         SourceError: A source is no usable database.
 
     Reads and writes every page once. Writers of a WAL source wait only while the snapshots are
@@ -71,13 +78,7 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     started = time.monotonic()
     targets = _name_targets(sources, into)
     try:
-        with contextlib.ExitStack() as stack:
-            snapshots, taken_at, lock_ms = _open_snapshots(sources, stack, timeout_s=timeout_s)
-            log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
-            for snapshot, target in zip(snapshots, targets, strict=True):
-                with files.partial_file(target) as partial:
-                    sqlite.copy_database(snapshot, partial)
-                    partial.chmod(0o600)
+        taken_at, lock_ms = _copy_one_instant(sources, targets, timeout_s=timeout_s)
         items = tuple(_check(s, t) for s, t in zip(sources, targets, strict=True))
     except BaseException:
         for target in targets:
@@ -87,51 +88,128 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     return Backups(taken_at=taken_at, lock_ms=round(lock_ms, 3), seconds=seconds, items=items)
 
 
+def _copy_one_instant(
+    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float
+) -> tuple[datetime, float]:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _try_one_instant(sources, targets, timeout_s=timeout_s)
+        except SourceChangedError as error:
+            # Somebody opened a file that was still: from now on it is read as one in use.
+            if attempt == _ATTEMPTS:
+                raise
+            log.info("backup: %s; once more", error.message)
+    raise AssertionError
+
+
+def _try_one_instant(
+    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float
+) -> tuple[datetime, float]:
+    with contextlib.ExitStack() as stack:
+        # All that is done by hand comes before the first connection, and on still files alone after it.
+        held = [stack.enter_context(access.hold(s.path, timeout_s=timeout_s)) for s in sources]
+        readers, taken_at, lock_ms = _open_snapshots(held, stack, timeout_s=timeout_s)
+        log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
+        for item, target in zip(held, targets, strict=True):
+            with files.partial_file(target) as partial:
+                _copy(item, readers.get(item.path), partial)
+                partial.chmod(0o600)
+        for item in held:
+            item.require_in_place()
+    return taken_at, lock_ms
+
+
+def _copy(held: access.Held, reader: sqlite3.Connection | None, into: Path) -> None:
+    try:
+        if reader is not None:
+            sqlite.copy_database(reader, into)
+            # Writers of a rollback-journal source need not wait for the other copies too.
+            reader.execute("ROLLBACK")
+        else:
+            access.copy_still(held, into)
+    except sqlite3.Error as error:
+        raise sqlite.translate(error, held.path) from error
+
+
 def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
     """Copy *file*, in use or not, into folder *into* under its name and the UTC time, checked.
 
+    Beside it lies its digest as `sha256sum` writes it, which `restore` compares.
+
     Raises:
         SourceBusyError: A writer held it for *timeout_s*. Transient.
-        SourceError: It is no usable database, or the copy is damaged.
+        SourceError: It is no usable database, the copy is damaged, or there is no space for it.
     """
-    sqlite.read_header(file)
-    into.mkdir(parents=True, exist_ok=True)
+    access.read_header(file)
+    access.require_space({into: access.total_bytes([file.resolve()])})
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = into / f"{file.stem}-{moment}{file.suffix}"
-    source = PlainSource(file, file.name)
-    with sqlite.reading(file, timeout_s=timeout_s) as conn, files.partial_file(target) as partial:
-        sqlite.copy_database(conn, partial)
-        partial.chmod(file.stat().st_mode & 0o777)
-    return _check(source, target)
+    with made_folder(into), files.partial_file(target) as partial:
+        with access.hold(file, timeout_s=timeout_s) as held:
+            # One file is one instant by itself: a reader's snapshot, without the writers' lock.
+            reader = sqlite.connect_read_only(held.path, timeout_s=timeout_s) if held.live else None
+            with sqlite.closing(reader) if reader else contextlib.nullcontext():
+                if reader:
+                    reader.execute("BEGIN")
+                _copy(held, reader, partial)
+            held.require_in_place()
+        keep_mode_and_owner(partial, file)
+        taken = _check(PlainSource(file, file.name), partial).model_copy(update={"path": target})
+        files.write_durably(_digest_path(target), f"{taken.sha256}  {target.name}\n".encode(), mode=0o600)
+    return taken
 
 
-def restore_file(backup: Path, to: Path) -> Path:
+def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
     """Put *backup* at *to*; sidecars of the file that was there never meet the new one.
 
     A database that is there already is kept beside it as `NAME.before-restore-TIME`, with its
-    sidecars, so nothing is lost.
+    sidecars, so nothing is lost; the restored one gets its mode and owner.
 
     Returns:
         *to*.
 
     Raises:
-        SourceError: *backup* is damaged, or *to* is in use.
+        SourceError: *backup* is damaged or not what its digest says, *to* is in use, or there is no space.
         UsageError: *to* is a folder, or both are one file.
     """
     to = to.resolve()
-    if to.is_dir() or sqlite.same_file(backup, to):
+    if to.is_dir() or access.same_file(backup, to) or (to.exists() and not to.is_file()):
         raise UsageError(f"cannot restore to {to}", hint="Name the database file that is to be replaced.")
-    sqlite.read_header(backup)
-    with sqlite.closing(sqlite.connect_frozen(backup)) as conn:
-        _require_intact(conn, backup)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    if to.exists() or files.sidecars(to):
-        _move_aside(to)
-    files.copy_durably(backup, to)
+    access.read_header(backup)
+    _require_digest(backup)
+    access.require_space({to.parent: access.total_bytes([backup.resolve()])})
+    _require_unused(to)
+    with made_folder(to.parent):
+        _remove_partials(to)
+        # Whole and checked before anything of the old file moves.
+        with files.partial_file(to) as partial:
+            with access.reading(backup, timeout_s=timeout_s, scratch=to.parent) as conn:
+                sqlite.copy_database(conn, partial)
+            with sqlite.closing(sqlite.connect_frozen(partial)) as conn:
+                _require_intact(conn, backup)
+            keep_mode_and_owner(partial, to if to.exists() else backup)
+            files.fsync_file(partial)
+            _require_unused(to)
+            _move_aside(to)
     return to
 
 
-def _move_aside(database: Path) -> None:
+def _require_digest(backup: Path) -> None:
+    noted = _digest_path(backup)
+    if not noted.exists() or access.is_open_here(backup):
+        return
+    if noted.read_text().split(" ", 1)[0] != files.digest_file(backup):
+        raise SourceError(
+            f"{backup} is not what {noted.name} says: it was changed or damaged since it was taken",
+            hint=f"Nothing was changed. Take another one, or remove {noted.name} if you changed it yourself.",
+        )
+
+
+def _digest_path(backup: Path) -> Path:
+    return backup.with_name(f"{backup.name}.sha256")
+
+
+def _require_unused(database: Path) -> None:
     from unified_db.migration.processes import holders
 
     users = holders([database])
@@ -140,13 +218,50 @@ def _move_aside(database: Path) -> None:
             f"{database} is in use by {', '.join(users)}",
             hint="Nothing was changed. Stop the application and run again.",
         )
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _move_aside(database: Path) -> None:
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     aside = database.with_name(f"{database.name}.before-restore-{moment}")
-    # Sidecars go first: without them the main file is older, never mixed with another's WAL.
-    for suffix in (*files.SIDECAR_SUFFIXES, ""):
-        old = files.sidecar(database, suffix)
+    left = files.sidecars(database)
+    # All of the old is under its other name before any of it goes. The main file goes first, where
+    # there are sidecars: without its WAL it would be older, and nobody would be told.
+    for old in (*left, database):
         if old.exists():
-            files.move_durably(old, files.sidecar(aside, suffix))
+            files.link_durably(old, files.sidecar(aside, old.name.removeprefix(database.name)))
+    for old in (database, *left) if left else ():
+        files.remove_durably(old)
+
+
+def _remove_partials(target: Path) -> None:
+    """Remove what a restore that was killed left beside *target*."""
+    for leftover in files.partials_of(target):
+        leftover.unlink(missing_ok=True)
+
+
+def keep_mode_and_owner(path: Path, like: Path) -> None:
+    """Give *path* the permission bits of *like* and, where we may, its owner."""
+    status = like.stat()
+    path.chmod(status.st_mode & 0o777)
+    # Only root may give a file away; anybody else keeps being its owner anyway.
+    with contextlib.suppress(PermissionError):
+        os.chown(path, status.st_uid, status.st_gid)
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """*folder*, made for the block where it is not there; gone again where the block fails."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        if isinstance(error, OSError):
+            raise access.refuse_os_error(error) from error
+        raise
 
 
 def _names(sources: Sequence[Source]) -> str:
@@ -162,70 +277,33 @@ def _name_targets(sources: Sequence[Source], into: Path) -> list[Path]:
 
 
 def _open_snapshots(
-    sources: Sequence[Source], stack: contextlib.ExitStack, *, timeout_s: float
-) -> tuple[list[sqlite3.Connection], datetime, float]:
-    idle: list[tuple[Path, sqlite.Fingerprint]] = []
-    readable: list[Path] = []
-    for source in sources:
-        if sqlite.how_to_read(source.path) == "private copy":
-            before = sqlite.fingerprint(source.path)
-            readable.append(stack.enter_context(sqlite.private_copy(source.path)))
-            idle.append((source.path, before))
-        else:
-            readable.append(source.path)
+    held: Sequence[access.Held], stack: contextlib.ExitStack, *, timeout_s: float
+) -> tuple[dict[Path, sqlite3.Connection], datetime, float]:
+    """A snapshot of every live source; of one instant, at which no still one had changed."""
+    live = [h.path for h in held if h.live]
     # The readers are opened first and closed last: a writer's connection that is closed while
     # another one of this process is open neither checkpoints nor deletes the WAL.
-    readers = [_reader(path, stack, timeout_s=timeout_s) for path in readable]
-    shared = [s.path for s, path in zip(sources, readable, strict=True) if path == s.path]
-    with _write_locks(shared, timeout_s=timeout_s) as locked_at:
-        for reader in readers:
+    readers = {p: _reader(p, stack, timeout_s=timeout_s) for p in live}
+    with instant.write_locks(live, timeout_s=timeout_s) as locks:
+        for reader in readers.values():
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         taken_at = datetime.now(UTC)
-        for path, before in idle:
-            if sqlite.fingerprint(path) != before:
-                raise SourceBusyError(f"{path} was opened while it was being copied", hint="Run again.")
-        lock_ms = (time.perf_counter() - locked_at) * 1000
-    return readers, taken_at, lock_ms if shared else 0.0
+        for item in held:
+            item.require_in_place()
+        locks.require_nothing_written()
+        lock_ms = locks.held_ms()
+    return readers, taken_at, lock_ms
 
 
 def _reader(path: Path, stack: contextlib.ExitStack, *, timeout_s: float) -> sqlite3.Connection:
     return stack.enter_context(sqlite.closing(sqlite.connect_read_only(path, timeout_s=timeout_s)))
 
 
-@contextlib.contextmanager
-def _write_locks(paths: Sequence[Path], *, timeout_s: float) -> Iterator[float]:
-    """Hold the write locks of all *paths*; yields when the first was taken."""
-    with contextlib.ExitStack() as stack:
-        conns = [stack.enter_context(sqlite.closing(_lockable(p, timeout_s=timeout_s))) for p in paths]
-        started = time.perf_counter()
-        for place, (conn, path) in enumerate(zip(conns, paths, strict=True)):
-            sqlite.wait_for_lock(conn, path, timeout_s=timeout_s)
-            if place == 0:
-                started = time.perf_counter()
-        try:
-            yield started
-        finally:
-            for conn in conns:
-                conn.execute("ROLLBACK")
-
-
-def _lockable(path: Path, *, timeout_s: float) -> sqlite3.Connection:
-    try:
-        return sqlite.connect_writable(path, timeout_s=timeout_s)
-    except SourceBusyError:
-        raise
-    except SourceError as error:
-        raise SourceError(
-            f"{path} cannot be locked: {error.message}",
-            hint="Nothing was written. A shared instant needs permission to write to every source in use.",
-        ) from error
-
-
 def _check(source: Source, copy: Path) -> Backup:
     with sqlite.closing(sqlite.connect_frozen(copy)) as conn:
         _require_intact(conn, source.path)
-        mode = sqlite.read_header(copy).journal_mode
+    mode = access.read_header(copy).journal_mode
     size = copy.stat().st_size
     log.info("backup: %s, %s bytes, integrity ok", source.label, f"{size:,}")
     return Backup(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 
 from unified_db import sqlite
+from unified_db.errors import SourceError
 from unified_db.migration.records import SchemaObject
 
 # Releases since 3.1.2 have this column, and add it at every start to a file from before.
 TASK_PATH_UPGRADE = "ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''"
 _CHECKPOINT_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint"}
+_OLD_CHECKPOINTS = {"thread_id", "thread_ts", "checkpoint"}
+_OLD_WRITES = {"thread_id", "thread_ts", "task_id", "idx", "channel", "value"}
 _WRITE_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "value"}
 
 _STORE_COLUMNS = {"prefix", "key", "value", "created_at", "updated_at"}
@@ -65,6 +68,25 @@ def holds_checkpoints(conn: sqlite3.Connection, schema: str = "main") -> bool:
         if not needed <= {c.name for c in sqlite.describe_table(conn, name, schema).columns}:
             return False
     return True
+
+
+def require_current(conn: sqlite3.Connection, label: str) -> None:
+    """Return unless *conn* holds LangGraph's tables from before they had `checkpoint_ns`.
+
+    Raises:
+        SourceError: Names the table. No release since langgraph-checkpoint-sqlite 1.0 reads such rows.
+    """
+    for name, marks in (("checkpoints", _OLD_CHECKPOINTS), ("writes", _OLD_WRITES)):
+        if not sqlite.has_table(conn, name):
+            continue
+        columns = {c.name for c in sqlite.describe_table(conn, name).columns}
+        if marks <= columns and "checkpoint_ns" not in columns:
+            raise SourceError(
+                f"{label} holds LangGraph's table {name} from before it had the column checkpoint_ns",
+                hint="Nothing was written. No release of langgraph-checkpoint-sqlite since 1.0 can read "
+                "such rows: move them with the release that wrote them, drop the tables, or leave this "
+                "source out.",
+            )
 
 
 def upgrade_writes(conn: sqlite3.Connection) -> None:

@@ -17,8 +17,9 @@ from importlib import metadata
 from pathlib import Path
 
 from unified_db import files, sqlite
+from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import copy, processes, switch
+from unified_db.migration import copy, langgraph, processes, switch
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.layout import configured, place_all
@@ -47,7 +48,8 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     """
     sqlite.require_free_place(config.target_path)
     _require_writable(config)
-    sources = tuple(_read_source(config, s) for s in config.source)
+    sources = tuple(_read_source(config, s, scratch=run.path) for s in config.source)
+    _require_one_encoding(sources)
     layout = configured(config)
     places = place_all([(s.label, s.objects) for s in sources], layout)
     collisions = find_collisions(places, {s.label: s.kind for s in sources})
@@ -88,14 +90,15 @@ def _require_writable(config: MigrationConfig) -> None:
             )
 
 
-def _read_source(config: MigrationConfig, source: SourceConfig) -> SourceFacts:
+def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path) -> SourceFacts:
     path = config.resolve(source.path)
-    header = sqlite.read_header(path)
-    wal = files.sidecar(path, "-wal")
+    header = access.read_header(path)
+    wal = files.sidecar(path.resolve(), "-wal")
     size, wal_bytes = path.stat().st_size, wal.stat().st_size if wal.exists() else 0
     users = tuple(processes.holders([path]))
     label = config.label(path)
-    with sqlite.reading(path) as conn:
+    with access.reading(path, scratch=scratch) as conn:
+        langgraph.require_current(conn, label)
         facts = SourceFacts(
             label=label,
             path=path,
@@ -114,6 +117,18 @@ def _read_source(config: MigrationConfig, source: SourceConfig) -> SourceFacts:
     rows = sum(t.rows for t in facts.tables)
     log.info("plan: %s, %d tables, %s rows", label, len(facts.tables), f"{rows:,}")
     return facts
+
+
+def _require_one_encoding(sources: tuple[SourceFacts, ...]) -> None:
+    """Return where all sources store text alike: late rows are carried between attached files."""
+    encodings = {s.encoding for s in sources}
+    if len(encodings) < 2:
+        return
+    named = ", ".join(f"{s.label} as {s.encoding}" for s in sources)
+    raise SourceError(
+        f"the sources store text in different encodings, which a run cannot switch: {named}",
+        hint="Nothing was changed. `unify-db merge` re-encodes them exactly, without an application.",
+    )
 
 
 def _read_tables(conn: sqlite3.Connection, label: str) -> tuple[TableFacts, ...]:

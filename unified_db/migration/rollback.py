@@ -10,7 +10,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unified_db import sqlite
+from unified_db import sources, sqlite
 from unified_db.errors import RollbackError, UnifyError, UsageError
 from unified_db.migration import application, undo
 from unified_db.migration.config import MigrationConfig
@@ -108,7 +108,7 @@ def _require_no_drift(config: MigrationConfig, run: RunFolder) -> None:
 
 
 def _check(config: MigrationConfig, path: Path) -> Finding:
-    with sqlite.reading(path) as conn:
+    with sources.reading(path) as conn:
         problems = sqlite.integrity_problems(conn)
     return Finding(
         check="integrity_check of the restored file",

@@ -137,27 +137,30 @@ def hold_lock(state_folder: Path, paths: Iterable[Path]) -> Iterator[None]:
     """Keep every other run away from *paths* (sources and target) for the length of the block.
 
     An OS lock per path, which a dead process does not hold. The lock files lie in
-    `.unify-db/locks` and are never removed, since removing a lock file unlocks it for others.
+    `.unify-db/locks`; only who holds one removes it, and who has opened a removed one opens anew.
 
     Raises:
         RunLockedError: Another process holds one of them; its process id is named.
     """
-    prepare_state_folder(state_folder)
     folder = state_folder / "locks"
-    folder.mkdir(mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for path in sorted({str(p) for p in paths}):
-            name = hashlib.sha256(path.encode()).hexdigest()[:16]
+            name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
             stack.enter_context(_lock_file(folder / f"{name}.lock", label=path))
         yield
 
 
 @contextlib.contextmanager
 def _lock_file(file: Path, *, label: str) -> Iterator[None]:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open_lock(file)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while True:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, file):
+                    break
+                os.close(descriptor)
+                descriptor = _open_lock(file)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "{}"
             pid = json.loads(holder).get("pid", "unknown")
@@ -167,9 +170,26 @@ def _lock_file(file: Path, *, label: str) -> Iterator[None]:
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "path": label}).encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(file: Path) -> int:
+    prepare_state_folder(file.parents[1])
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    """True where *file* is still the one that *descriptor* has open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -6,23 +6,30 @@ whole run; only the place of the backups differs, which is `.unify-db/` beside t
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import os
+import shutil
+import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from unified_db import files, sqlite
+from unified_db import sources as access
 from unified_db.errors import GateClosedError, SourceError, UsageError
-from unified_db.migration import backup, merge, runs, validate
+from unified_db.migration import backup, merge, runs, transcode, validate
 from unified_db.migration.backup import PlainSource
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.copy import read_objects
-from unified_db.migration.langgraph import holds_checkpoints
+from unified_db.migration.langgraph import holds_checkpoints, require_current
 from unified_db.migration.layout import from_options, place_all, place_backup
 from unified_db.migration.records import (
     Backup,
     Backups,
+    Finding,
     Layout,
     Record,
     SourceKind,
@@ -62,12 +69,14 @@ def merge_sources(
 ) -> MergeReport:
     """Merge *sources* into the new file *into*, proven equal to them at one instant.
 
-    A target that is there already and validates is left alone, so a rerun does nothing.
+    A target that is there already and validates is left alone, so a rerun does nothing. What an
+    earlier merge into it left when it was killed is cleared away.
 
     Args:
         sources: One or more SQLite files, in use or not.
         into: The target; appears whole or not at all.
-        backups: Folder for the copies; `.unify-db/backups/TIME` beside the target without it.
+        backups: Where the folder `TIME` with the copies is made; `.unify-db/backups` beside the
+            target without it.
         renames: Objects that get another name, each as `SOURCE:OLD=NEW`.
         unions: Tables of several sources that become one, each as `TABLE` or `HOME:TABLE`.
 
@@ -79,23 +88,117 @@ def merge_sources(
     """
     into = into.absolute()
     plain = _plain_sources(sources, into)
-    with runs.hold_lock(into.parent / ".unify-db", [*(s.path for s in plain), into]):
-        layout = _read_layout(plain, renames, unions)
+    looked = {s.path: access.identity(s.path) for s in plain}
+    _require_writable(into.parent)
+    state = into.parent / ".unify-db"
+    with _unmade_on_failure(state), runs.hold_lock(state, [*(s.path for s in plain), into]):
+        place = Workplace(into, backups or state / "backups")
+        plain, layout = _look(plain, renames, unions)
         if into.exists():
-            return _require_same(plain, into, layout)
+            report = _require_same(plain, into, layout)
+            place.clear(finished=True)
+            return report
         sqlite.require_free_place(into)
-        _require_space(plain, into, backups)
-        folder = backups or _new_backup_folder(into)
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = backup.take_backups(plain, folder).model_copy(update={"layout": layout})
-        # Built and proven beside the target, so that what appears there is proven already.
-        with tempfile.TemporaryDirectory(prefix=".unify-db-", dir=into.parent) as workshop:
-            built = merge.merge_backups(taken, Path(workshop) / into.name)
-            verdict = validate.validate(taken, built)
-            _require_open(verdict)
-            built.path.chmod(plain[0].path.stat().st_mode & 0o777)
-            files.move_durably(built.path, into)
-        return _report(into, taken, built, verdict, folder=folder)
+        place.clear(finished=False)
+        _require_space(plain, place)
+        with place.opened():
+            return _merge(plain, place, layout, looked)
+
+
+def _merge(
+    plain: Sequence[PlainSource], place: Workplace, layout: Layout, looked: dict[Path, access.Identity]
+) -> MergeReport:
+    taken = backup.take_backups(plain, place.unfinished).model_copy(update={"layout": layout})
+    readable, proof = transcode.to_one_encoding(taken.items, place.unfinished)
+    working = taken.model_copy(update={"items": readable})
+    # Built and proven beside the target, so that what appears there is proven already.
+    built = merge.merge_backups(working, place.workshop / place.into.name)
+    verdict = _with_findings(validate.validate(working, built), proof)
+    if not verdict.passed:
+        place.keep_backups()
+        raise GateClosedError(
+            verdict.sentence(),
+            hint=f"The sources are untouched and there is no target. The backups are in {place.kept}.",
+        )
+    _take_mode(built.path, taken)
+    for path, wanted in looked.items():
+        access.require_identity(path, wanted)
+    transcode.remove_working_copies(taken.items, readable)
+    files.move_durably(built.path, place.into)
+    place.keep_backups()
+    return _report(place, taken, built, verdict)
+
+
+class Workplace:
+    """Where a merge works before anything of it counts: folders that only the holder of its lock uses.
+
+    Args:
+        into: The target. The unified file is made in a hidden folder beside it, on its file system.
+        root: Where the folder with the backups goes, named by the time once the target is there.
+    """
+
+    def __init__(self, into: Path, root: Path) -> None:
+        self.into = into
+        self.root = root
+        self._key = hashlib.sha256(os.fsencode(into)).hexdigest()[:16]
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        self.workshop = into.parent / f".unify-db-work-{self._key}"
+        self.unfinished = root / f"{moment}{self._mark}"
+        self.kept = root / moment
+
+    @property
+    def _mark(self) -> str:
+        return f".unfinished-{self._key}"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Both folders, for their owner alone; gone at the end with all that was not kept."""
+        try:
+            with backup.made_folder(self.root):
+                self.unfinished.mkdir(mode=0o700)
+                try:
+                    self.workshop.mkdir(mode=0o700)
+                    yield
+                finally:
+                    self.clear(finished=False)
+        except sqlite3.Error as error:
+            raise sqlite.translate(error, self.into) from error
+
+    def keep_backups(self) -> None:
+        """Let the backups stand under their own name."""
+        files.move_durably(self.unfinished, self.kept)
+
+    def clear(self, *, finished: bool) -> None:
+        """Remove what a merge into the same target left; its backups are kept where it had *finished*."""
+        shutil.rmtree(self.workshop, ignore_errors=True)
+        for left in self.root.iterdir() if self.root.is_dir() else ():
+            if not left.name.endswith(self._mark):
+                continue
+            if finished:
+                files.move_durably(left, left.with_name(left.name.removesuffix(self._mark)))
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unmade_on_failure(state: Path) -> Iterator[None]:
+    """Remove *state* after a failure where it was not there before and nothing is kept in it."""
+    was_there = state.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            _remove_empty(state)
+        raise
+
+
+def _remove_empty(state: Path) -> None:
+    with contextlib.suppress(OSError):
+        for folder in ("locks", "runs", "backups"):
+            if (state / folder).exists():
+                (state / folder).rmdir()
+        (state / ".gitignore").unlink(missing_ok=True)
+        state.rmdir()
 
 
 def validate_sources(
@@ -106,32 +209,45 @@ def validate_sources(
     Copies of all files are made in a temporary folder, so that they may be in use. Renames and
     unions are those that the merge was given.
     """
-    plain = _plain_sources(sources, against)
-    return _validate(plain, against, _read_layout(plain, renames, unions))
+    plain, layout = _look(_plain_sources(sources, against), renames, unions)
+    return _validate(plain, against, layout)
 
 
-def _read_layout(plain: Sequence[PlainSource], renames: Sequence[str], unions: Sequence[str]) -> Layout:
-    """The layout that the options ask for; refused before anything is copied where it cannot be had."""
+def _look(
+    plain: Sequence[PlainSource], renames: Sequence[str], unions: Sequence[str]
+) -> tuple[list[PlainSource], Layout]:
+    """What each source holds, and the layout that the options ask for.
+
+    Refused before anything is copied where a source is too old, or the layout cannot be had.
+    """
+    looked: list[PlainSource] = []
     schemas = []
     for source in plain:
-        with sqlite.reading(source.path) as conn:
+        with access.reading(source.path) as conn:
+            require_current(conn, source.label)
+            kind: SourceKind = "checkpoints" if holds_checkpoints(conn) else "application"
             schemas.append((source.label, read_objects(conn)))
+        looked.append(PlainSource(source.path, source.label, kind))
     layout = from_options(renames, unions, schemas)
     places = place_all(schemas, layout)
-    require_no_collisions(find_collisions(places, {s.label: s.kind for s in plain}))
-    return layout
+    require_no_collisions(find_collisions(places, {s.label: s.kind for s in looked}))
+    return looked, layout
 
 
 def _validate(plain: Sequence[PlainSource], against: Path, layout: Layout) -> MergeReport:
+    every = [*plain, PlainSource(against.resolve(), _label(against))]
+    access.require_space({Path(tempfile.gettempdir()): _one_copy(every) + _working_copies(every)})
     with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
         (Path(folder) / "target").mkdir()
         taken = backup.take_backups(plain, Path(folder)).model_copy(update={"layout": layout})
-        target = backup.take_backups([PlainSource(against, against.name)], Path(folder) / "target").items[0]
-        tables = tuple(t for item in taken.items for t in _tables_of(item, layout))
+        there = backup.take_backups(every[-1:], Path(folder) / "target")
+        copies, proof = transcode.to_one_encoding((*taken.items, *there.items), Path(folder))
+        working, target = taken.model_copy(update={"items": copies[:-1]}), copies[-1]
+        tables = tuple(t for item in working.items for t in _tables_of(item, layout))
         unified = UnifiedFile(
             path=target.path, size_bytes=target.size_bytes, sha256=target.sha256, tables=tables, seconds=0.0
         )
-        verdict = validate.validate(taken, unified)
+        verdict = _with_findings(validate.validate(working, unified), proof)
     return MergeReport(
         target=against,
         tables=tables,
@@ -147,19 +263,30 @@ def _plain_sources(sources: Sequence[Path], target: Path) -> list[PlainSource]:
         raise UsageError("no source was named", hint="Name one or more SQLite files.")
     plain: list[PlainSource] = []
     for path in sources:
-        if sqlite.same_file(path, target):
-            raise SourceError(
-                f"{path} is the target itself", hint="Nothing was written. Name another file with --into."
-            )
-        if any(sqlite.same_file(path, known.path) for known in plain):
+        _require_other_file(path.resolve(), target.resolve())
+        access.read_header(path)
+        if any(access.same_file(path, known.path) for known in plain):
             raise UsageError(f"{path} was named twice", hint="Name every source once.")
-        plain.append(PlainSource(path.resolve(), str(path), _kind_of(path)))
+        plain.append(PlainSource(path.resolve(), _label(path)))
     return plain
 
 
-def _kind_of(path: Path) -> SourceKind:
-    with sqlite.reading(path) as conn:
-        return "checkpoints" if holds_checkpoints(conn) else "application"
+def _require_other_file(path: Path, target: Path) -> None:
+    hint = "Nothing was written. Name another file with --into."
+    if path == target or access.same_file(path, target):
+        raise SourceError(f"{path} is the target itself", hint=hint)
+    for suffix in files.SIDECAR_SUFFIXES:
+        if files.sidecar(path, suffix) == target or files.sidecar(target, suffix) == path:
+            raise SourceError(f"{path} and {target} would be sidecar files of each other", hint=hint)
+
+
+def _label(path: Path) -> str:
+    """The path as it was given, in characters that every output can show."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _with_findings(verdict: Verdict, proof: Sequence[Finding]) -> Verdict:
+    return verdict.model_copy(update={"findings": (*proof, *verdict.findings)})
 
 
 def _require_same(plain: Sequence[PlainSource], into: Path, layout: Layout) -> MergeReport:
@@ -174,48 +301,52 @@ def _require_same(plain: Sequence[PlainSource], into: Path, layout: Layout) -> M
     return report
 
 
-def _require_space(plain: Sequence[PlainSource], into: Path, backups: Path | None) -> None:
-    total = sum(p.stat().st_size for s in plain for p in (s.path, *files.sidecars(s.path)))
-    for folder, needed in space_needed(total, target=into.parent, backups=backups or into.parent).items():
-        free = files.free_bytes(folder)
-        if free < needed:
-            raise SourceError(
-                f"not enough space at {folder}: {needed:,} bytes are needed, {free:,} are free",
-                hint="Nothing was written. Make room, or use another file system with --backups.",
-            )
-
-
-def space_needed(total_bytes: int, *, target: Path, backups: Path) -> dict[Path, int]:
-    """Bytes that sources of *total_bytes* need, by the folder where: a copy each, and a margin."""
-    one = int(total_bytes * 1.05) + (4 << 20)
-    needs = {target: one}
-    needs[backups] = needs.get(backups, 0) + one
-    return needs
-
-
-def _new_backup_folder(into: Path) -> Path:
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    folder = into.parent / ".unify-db" / "backups" / moment
-    folder.mkdir(mode=0o700, parents=True)
-    return folder
-
-
-def _require_open(verdict: Verdict) -> None:
-    if not verdict.passed:
-        raise GateClosedError(
-            verdict.sentence(), hint="The sources are untouched and there is no target. The backups are kept."
+def _require_writable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is no folder", hint="Nothing was written. Make it, or name another target."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SourceError(
+            f"{folder} cannot be written to: permission denied",
+            hint="Nothing was written. Mend its permissions, or name another target with --into.",
         )
 
 
-def _report(into: Path, taken: Backups, built: UnifiedFile, verdict: Verdict, *, folder: Path) -> MergeReport:
+def _require_space(plain: Sequence[PlainSource], place: Workplace) -> None:
+    one = _one_copy(plain)
+    access.require_space({place.root: one + _working_copies(plain), place.workshop: one})
+
+
+def _one_copy(plain: Sequence[PlainSource]) -> int:
+    """Bytes of one copy of all *plain*, with a margin."""
+    return int(access.total_bytes([s.path for s in plain]) * 1.05) + (4 << 20)
+
+
+def _working_copies(plain: Sequence[PlainSource]) -> int:
+    """Bytes of the copies whose text is written in another encoding; a character may grow by half."""
+    encodings = {s.path: access.read_header(s.path).encoding for s in plain}
+    if len(set(encodings.values())) < 2:
+        return 0
+    return int(access.total_bytes([p for p, e in encodings.items() if e != "UTF-8"]) * 1.5)
+
+
+def _take_mode(path: Path, taken: Backups) -> None:
+    """Give the unified file mode and owner of the application's own database."""
+    home = next((b for b in taken.items if b.kind == "application"), taken.items[0])
+    backup.keep_mode_and_owner(path, home.source)
+    files.fsync_file(path)
+
+
+def _report(place: Workplace, taken: Backups, built: UnifiedFile, verdict: Verdict) -> MergeReport:
     seconds = {"backup": taken.seconds, "merge": built.seconds, "validate": verdict.seconds}
     return MergeReport(
-        target=into,
+        target=place.into,
         tables=built.tables,
-        size_bytes=into.stat().st_size,
+        size_bytes=place.into.stat().st_size,
         seconds={name: round(value, 3) for name, value in seconds.items()},
         verdicts=(verdict,),
-        backups=folder,
+        backups=place.kept,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import zstandard
 
-from unified_db import files, sqlite
+from unified_db import files, sources, sqlite
 from unified_db.errors import RollbackError, RunLockedError, UnifyError
 from unified_db.migration import application, changes, compare, copy, langgraph
 from unified_db.migration.changes import Carried
@@ -189,10 +189,10 @@ def find_drift(config: MigrationConfig, run: RunFolder) -> list[str]:
     standing = standing_acts(run)
     wanted: dict[tuple[str, str], str | None] = {}
     for old in _old_files(run, standing):
-        with sqlite.reading(old.path) as conn:
+        with sources.reading(old.path) as conn:
             wanted |= _definitions(old.place(conn).unified)
             wanted |= _with_upgrade(conn)
-    with sqlite.reading(config.target_path) as conn:
+    with sources.reading(config.target_path) as conn:
         found = _definitions(copy.read_objects(conn))
     drift = [f"{kind} {name} is new" for kind, name in found.keys() - wanted.keys()]
     drift += [f"{kind} {name} is gone" for kind, name in wanted.keys() - found.keys()]

@@ -1,2 +1,22 @@
 PRAGMA encoding = 'UTF-16le';
-CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+PRAGMA page_size = 1024;
+PRAGMA auto_vacuum = 1;
+CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT COLLATE NOCASE UNIQUE, note);
+CREATE TABLE log (line TEXT, at);
+CREATE TABLE keyed (k TEXT PRIMARY KEY, v, w TEXT GENERATED ALWAYS AS (k || v)) WITHOUT ROWID;
+CREATE INDEX by_line ON log (line) WHERE at > 1;
+CREATE INDEX by_lower ON users (lower(name));
+CREATE VIEW names AS SELECT name FROM users;
+CREATE TRIGGER noted AFTER INSERT ON users BEGIN UPDATE users SET note = 'Ö' WHERE id = new.id; END;
+CREATE VIRTUAL TABLE search USING fts5(body);
+CREATE TABLE "größe" ("schlüssel €" TEXT DEFAULT 'ä😀');
+INSERT INTO users VALUES (7, 'Ada', 1), (8, 'bób😀', 1.0), (9, '', NULL);
+INSERT INTO users (id, name) VALUES (10, 'a' || char(0) || 'b');
+UPDATE sqlite_sequence SET seq = 4711;
+INSERT INTO log (rowid, line, at) VALUES (5, char(65279) || 'bom', -0.0), (77, char(65534, 65535), x'ff'), (-3, 'ﬀ', 9223372036854775807);
+-- In UTF-16 the first sorts before the second, in UTF-8 after it.
+INSERT INTO keyed (k, v) VALUES ('😀', 1), ('ﬀ', 2), ('', x'');
+INSERT INTO search VALUES ('hello wörld');
+INSERT INTO "größe" DEFAULT VALUES;
+ANALYZE;
+PRAGMA user_version = 5;

@@ -1,0 +1,263 @@
+"""Backups whose text is stored as UTF-16 as working copies in UTF-8, written and proven by Python.
+
+SQLite attaches no file of another encoding, and its own conversion repairs in silence what is no
+valid text. So every text is read as the bytes that are stored (`CAST AS BLOB`), decoded strictly and
+written as text by another connection. The backup itself stays as its source was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from unified_db import files, sqlite
+from unified_db.errors import SourceError
+from unified_db.migration import copy
+from unified_db.migration.records import Backup, Finding
+from unified_db.sqlite import Table, quote_name
+
+log = logging.getLogger(__name__)
+
+_CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
+_SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "foreign_keys=OFF", "ignore_check_constraints=ON")
+_PREFIX = "utf-8-"
+
+Cell = tuple[bool, object]
+Row = tuple[Cell, ...]
+
+
+def to_one_encoding(items: Sequence[Backup], folder: Path) -> tuple[tuple[Backup, ...], tuple[Finding, ...]]:
+    """*items* with one text encoding: as they are where they agree, else UTF-8 copies of the UTF-16 ones.
+
+    Args:
+        items: Backups, of which none is changed.
+        folder: Where working copies are made.
+
+    Returns:
+        The backups to read, in the same order, and for each working copy the proof that it holds
+        the same characters.
+
+    Raises:
+        SourceError: A text is no valid UTF-16, so it would not survive; its table and rowid are named.
+    """
+    encodings = [_encoding(item.path) for item in items]
+    if len(set(encodings)) < 2:
+        return tuple(items), ()
+    readable: list[Backup] = []
+    proof: list[Finding] = []
+    for item, encoding in zip(items, encodings, strict=True):
+        if encoding == "UTF-8":
+            readable.append(item)
+            continue
+        working = transcode(item, folder / f"{_PREFIX}{item.path.name}")
+        readable.append(working)
+        proof.append(check_same_text(item, working))
+    return tuple(readable), tuple(proof)
+
+
+def remove_working_copies(items: Sequence[Backup], readable: Sequence[Backup]) -> None:
+    """Remove what :func:`to_one_encoding` made of *items*."""
+    kept = {item.path for item in items}
+    for working in readable:
+        if working.path not in kept:
+            working.path.unlink()
+
+
+def transcode(item: Backup, into: Path) -> Backup:
+    """Write *item* to the new file *into* with its text as UTF-8: objects, rows, rowids, counters.
+
+    Of the statistics the samples in `sqlite_stat4` are left out: they hold text in the old encoding.
+
+    Raises:
+        SourceError: A text is no valid UTF-16.
+    """
+    with files.partial_file(into) as partial:
+        try:
+            with (
+                sqlite.closing(sqlite.connect_frozen(item.path)) as old,
+                sqlite.closing(sqlite.create(partial)) as new,
+            ):
+                _require_valid_schema(old, item.label)
+                _prepare(new, old)
+                with sqlite.transaction(new):
+                    _copy_all(old, new, item.label)
+        except sqlite3.Error as error:
+            raise sqlite.translate(error, item.source) from error
+        partial.chmod(0o600)
+        files.fsync_file(partial)
+    log.info("backup: %s re-encoded as UTF-8 for the merge", item.label)
+    digest = files.digest_file(into)
+    changed = {"path": into, "size_bytes": into.stat().st_size, "sha256": digest}
+    return item.model_copy(update=changed)
+
+
+def check_same_text(item: Backup, working: Backup) -> Finding:
+    """Whether *working* holds the rows of *item*, texts compared as characters, all else as bits.
+
+    Both are read as stored bytes and decoded strictly here, so SQLite's conversion has no part in it.
+    """
+    rows, wrong = 0, ""
+    with (
+        sqlite.closing(sqlite.connect_frozen(item.path)) as old,
+        sqlite.closing(sqlite.connect_frozen(working.path)) as new,
+    ):
+        for name in sqlite.tables(old):
+            table = sqlite.describe_table(old, name)
+            rows += sqlite.count_rows(old, name)
+            wrong = wrong or _first_difference(old, new, table, item.label)
+        if set(copy.read_objects(old)) != set(copy.read_objects(new)):
+            wrong = wrong or "the schema differs"
+        if sqlite.sequences(old) != sqlite.sequences(new):
+            wrong = wrong or "the AUTOINCREMENT counters differ"
+    return Finding(
+        check="text re-encoded as UTF-8, the same characters",
+        where=item.label,
+        required=f"{rows:,} rows, equal",
+        measured=wrong or f"{rows:,} rows, equal",
+        passed=not wrong,
+    )
+
+
+def _encoding(path: Path) -> str:
+    with sqlite.closing(sqlite.connect_frozen(path)) as conn:
+        return sqlite.pragma(conn, "encoding")
+
+
+def _codec(conn: sqlite3.Connection) -> str:
+    return _CODECS[sqlite.pragma(conn, "encoding")]
+
+
+def _prepare(new: sqlite3.Connection, old: sqlite3.Connection) -> None:
+    # All three count only before the first page is written.
+    for name in ("page_size", "auto_vacuum"):
+        new.execute(f"PRAGMA {name}={sqlite.pragma(old, name)}")
+    new.execute("PRAGMA encoding='UTF-8'")
+    for setting in _SETTINGS:
+        new.execute(f"PRAGMA {setting}")
+
+
+def _copy_all(old: sqlite3.Connection, new: sqlite3.Connection, label: str) -> None:
+    objects = copy.read_objects(old)
+    copy.create_tables(new, objects)
+    for name in sqlite.tables(old):
+        _copy_rows(old, new, sqlite.describe_table(old, name), label)
+    if sqlite.has_table(new, "sqlite_sequence"):
+        new.execute("DELETE FROM sqlite_sequence")
+        new.executemany(
+            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", sqlite.sequences(old).items()
+        )
+    if sqlite.has_table(old, "sqlite_stat1"):
+        new.execute("ANALYZE main.sqlite_schema")
+        new.executemany(
+            "INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", old.execute("SELECT * FROM sqlite_stat1")
+        )
+    # Indexes are built, never copied: text sorts otherwise in UTF-8 than in UTF-16.
+    copy.create_the_rest(new, objects)
+    for name in ("user_version", "application_id"):
+        new.execute(f"PRAGMA {name}={sqlite.pragma(old, name)}")
+
+
+def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str) -> None:
+    columns = _columns(table)
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    new.executemany(
+        f"INSERT INTO {quote_name(table.name)} ({names}) VALUES ({marks})",
+        (tuple(value for _, value in row) for row in _read(old, table, label)),
+    )
+
+
+def _columns(table: Table) -> list[str]:
+    """Quoted names of what a row is made of: the rowid, where it has one, and the stored columns."""
+    stored = [quote_name(c) for c in table.writable]
+    return [table.rowid, *stored] if table.rowid is not None else stored
+
+
+def _read(
+    conn: sqlite3.Connection, table: Table, label: str, *, where: str = "", key: Sequence[object] = ()
+) -> Iterator[Row]:
+    """The rows of *table* as decoded cells, in the order of the rowid where it has one."""
+    codec = _codec(conn)
+    cells = ", ".join(
+        f"typeof({c}) = 'text', CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END"
+        for c in _columns(table)
+    )
+    order = f"ORDER BY {table.rowid}" if table.rowid is not None else ""
+    for row in conn.execute(f"SELECT {cells} FROM {quote_name(table.name)} {where} {order}", key):
+        pairs = zip(row[::2], row[1::2], strict=True)
+        try:
+            yield tuple((bool(text), value.decode(codec) if text else value) for text, value in pairs)
+        except UnicodeDecodeError as error:
+            raise _not_text(label, table, row, error) from error
+
+
+def _not_text(label: str, table: Table, row: Sequence[object], error: UnicodeDecodeError) -> SourceError:
+    place = f"rowid {row[1]}"
+    if table.rowid is None:
+        raw = [row[2 * _columns(table).index(quote_name(k)) + 1] for k in table.key]
+        place = f"key {hashlib.sha256(repr(raw).encode()).hexdigest()[:12]}"
+    return SourceError(
+        f"{label}: a text in {table.name} at {place} is no valid {error.encoding.upper()} "
+        f"({error.reason}), so it would not survive in UTF-8",
+        hint="Nothing was written. The sources store text in different encodings, so this one must be "
+        "re-encoded. Mend that value (CAST(x AS BLOB) shows its bytes), or leave this source out.",
+    )
+
+
+def _require_valid_schema(conn: sqlite3.Connection, label: str) -> None:
+    rows = conn.execute(
+        "SELECT rowid, CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema"
+    )
+    for rowid, *texts in rows:
+        try:
+            for text in texts:
+                (text or b"").decode(_codec(conn))
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{label}: the definition at rowid {rowid} of sqlite_schema is no valid "
+                f"{error.encoding.upper()}, so it would not survive in UTF-8",
+                hint="Nothing was written. Define that object again, or leave this source out.",
+            ) from error
+
+
+def _first_difference(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str) -> str:
+    """Where *table* differs first, as a sentence; empty where it does not."""
+    name = table.name
+    if table.rowid is None:
+        return _first_keyed_difference(old, new, table, label)
+    for before, after in zip_longest(_read(old, table, label), _read(new, table, label)):
+        if before is None or after is None or not _same(before, after):
+            there = before if before is not None else after
+            return f"{name} differs at rowid {there[0][1]}"
+    return ""
+
+
+def _first_keyed_difference(
+    old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str
+) -> str:
+    """As above for a table without rowids, whose rows may stand in another order."""
+    if sqlite.count_rows(old, table.name) != sqlite.count_rows(new, table.name):
+        return f"{table.name} has another number of rows"
+    places = [table.writable.index(k) for k in table.key]
+    where = "WHERE " + " AND ".join(f"{quote_name(k)} = ?" for k in table.key)
+    for number, row in enumerate(_read(old, table, label), 1):
+        key = [row[p][1] for p in places]
+        found = list(_read(new, table, label, where=where, key=key))
+        if len(found) != 1 or not _same(row, found[0]):
+            return f"{table.name} differs at its row {number}"
+    return ""
+
+
+def _same(one: Row, other: Row) -> bool:
+    return len(one) == len(other) and all(_bits(a) == _bits(b) for a, b in zip(one, other, strict=True))
+
+
+def _bits(cell: Cell) -> tuple[object, ...]:
+    text, value = cell
+    # 0.0 == -0.0 and 1 == 1.0 in Python too.
+    return text, type(value), struct.pack(">d", value) if isinstance(value, float) else value

@@ -1,0 +1,460 @@
+"""Databases that belong to somebody else: looked at, held and read without leaving a trace.
+
+The traps of SQLite's file handling towards a file that others use are kept in this one place:
+
+* Closing the last read-write connection of a WAL database checkpoints the WAL and deletes it.
+  A read-only connection cannot, so live sources are read through those.
+* A read-only connection on a WAL database that nobody has open creates its `-shm`, or writes into
+  one that a crash left; a hot rollback journal is rolled back on disk by the first reader. Such
+  a file is *still*: it is read as bytes, under a lock that keeps its next user from changing it.
+* Opening and closing a database's file by hand drops the locks that this process's connections
+  hold on it (POSIX). So nobody here does while this process has the file open, and the lock on a
+  still file is one that belongs to the descriptor instead (fcntl(2), open file description locks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import sqlite3
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from unified_db import files, sqlite
+from unified_db.errors import MissingSourceError, SourceBusyError, SourceChangedError, SourceError
+
+HEADER = b"SQLite format 3\x00"
+HEADER_BYTES = 100
+_WAL_VERSION = 2
+_ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
+_POLL_S = 0.005
+
+# Where SQLite's locks lie (sqlite.org/src/file/src/os.h and os_unix.c).
+_RESERVED = (0x40000001, 1)
+_SHARED = (0x40000002, 510)
+_SHM_IN_USE = (128, 1)
+
+Identity = tuple[int, int]
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first 100 bytes of a database file say (sqlite.org/fileformat.html)."""
+
+    page_size: int
+    journal_mode: Literal["wal", "delete"]
+    page_count: int
+    encoding: str
+
+    @property
+    def wal(self) -> bool:
+        """True where readers must look for a WAL."""
+        return self.journal_mode == "wal"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A source as it is found, for as long as :func:`hold` holds it.
+
+    Attributes:
+        path: The file itself, links resolved: SQLite puts the sidecars beside that one.
+        live: True where it is read through SQLite, beside its users; else it is still.
+        leftovers: Of a still file the sidecars without which it is not complete.
+        descriptor: Of a still file the one that holds its lock; None otherwise.
+    """
+
+    path: Path
+    live: bool
+    identity: Identity
+    header: Header
+    leftovers: tuple[Path, ...] = ()
+    seen: Fingerprint = ()
+    descriptor: int | None = field(default=None, compare=False)
+
+    def require_in_place(self) -> None:
+        """Return where the path still leads to the file that was found, and a still one did not change.
+
+        Raises:
+            SourceChangedError: Another file is there now, or somebody opened it. Transient.
+        """
+        require_identity(self.path, self.identity)
+        if not self.live and (fingerprint(self.path) != self.seen or _has_users(self.path)):
+            raise SourceChangedError(
+                f"{self.path} was opened by another process while it was being copied",
+                hint="Nothing was written. Run again.",
+            )
+
+
+def read_header(path: Path) -> Header:
+    """What the header of *path* says, without a trace and without dropping a lock.
+
+    Raises:
+        SourceError: A folder, a pipe, unreadable, empty, truncated, or not a SQLite database.
+        MissingSourceError: It is not there.
+    """
+    path = path.resolve()
+    status = _require_regular(path)
+    if is_open_here(path):
+        return _header_by_connection(path)
+    try:
+        with path.open("rb") as stream:
+            return _parse_header(path, stream.read(HEADER_BYTES), size=status.st_size)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _require_regular(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(path) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise SourceError(f"{path} is a folder", hint=_other_file("Only files are read."))
+    # Never opened: opening a pipe waits for its other end.
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a pipe" if stat.S_ISFIFO(status.st_mode) else "a socket or a device"
+        raise SourceError(f"{path} is {kind}, not a file", hint=_other_file("Only files are read."))
+    return status
+
+
+def _missing(path: Path) -> SourceError:
+    for suffix in ("-wal", "-journal"):
+        left = files.sidecar(path, suffix)
+        if left.exists():
+            what = "WAL" if suffix == "-wal" else "journal"
+            return SourceError(
+                f"{path} is missing but its {what} {left.name} is there",
+                hint=f"Nothing was touched: opening it would delete the {what}. Put the main file back.",
+            )
+    return MissingSourceError(f"{path} does not exist", hint="Nothing was written. Check the path.")
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read: {(error.strerror or str(error)).lower()}",
+        hint="Nothing was written. Mend its permissions and those of its folders, or run as its owner.",
+    )
+
+
+def _other_file(why: str) -> str:
+    return f"{why} Nothing was written. Check the path of this source."
+
+
+def _parse_header(path: Path, head: bytes, *, size: int) -> Header:
+    if not head:
+        raise SourceError(f"{path} is empty", hint=_other_file("A zero-length file holds no database."))
+    if not head.startswith(HEADER[: len(head)]):
+        raise SourceError(
+            f"{path} is not a SQLite database (or it is encrypted)",
+            hint="Its first bytes are not SQLite's. Nothing was written. Check the path; an encrypted file "
+            "must be decrypted first, with the tool that encrypted it.",
+        )
+    if len(head) < HEADER_BYTES:
+        raise _truncated(path, f"it has {size:,} bytes, which is less than a header")
+    pages = int.from_bytes(head[16:18], "big")
+    header = Header(
+        page_size=65536 if pages == 1 else pages,
+        journal_mode="wal" if _WAL_VERSION in (head[18], head[19]) else "delete",
+        # Only where both counters agree was the count written by a SQLite that keeps it.
+        page_count=int.from_bytes(head[28:32], "big") if head[24:28] == head[92:96] else 0,
+        encoding=_ENCODINGS.get(int.from_bytes(head[56:60], "big"), "UTF-8"),
+    )
+    expected = header.page_size * header.page_count
+    # A commit that is under way, or was cut off, has a sidecar beside the shorter file.
+    if size < expected and not any(p.stat().st_size for p in files.sidecars(path)):
+        raise _truncated(path, f"its header says {expected:,} bytes, there are {size:,}")
+    return header
+
+
+def _truncated(path: Path, why: str) -> SourceError:
+    return SourceError(
+        f"{path} is truncated: {why}",
+        hint="Nothing was written. Copy the file again from where it came from; "
+        "`sqlite3 FILE '.recover'` may save what is left of it.",
+    )
+
+
+def _header_by_connection(path: Path) -> Header:
+    with sqlite.closing(sqlite.connect_read_only(path)) as conn:
+        return Header(
+            page_size=int(sqlite.pragma(conn, "page_size")),
+            journal_mode="wal" if sqlite.pragma(conn, "journal_mode") == "wal" else "delete",
+            page_count=int(sqlite.pragma(conn, "page_count")),
+            encoding=sqlite.pragma(conn, "encoding"),
+        )
+
+
+def is_open_here(path: Path) -> bool:
+    """True where this process has *path* open, through SQLite or by hand."""
+    wanted = identity(path)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - each entry is gone as soon as it is closed
+        with contextlib.suppress(OSError, ValueError):
+            status = os.fstat(int(name))
+            if (status.st_dev, status.st_ino) == wanted:
+                return True
+    return False
+
+
+def identity(path: Path) -> Identity:
+    """Device and inode of *path*, links followed.
+
+    Raises:
+        MissingSourceError: It is not there.
+    """
+    status = _require_regular(path)
+    return status.st_dev, status.st_ino
+
+
+def require_identity(path: Path, wanted: Identity) -> None:
+    """Return where *path* leads to the file *wanted*.
+
+    Raises:
+        SourceChangedError: Another file is there now, or none. Transient.
+    """
+    try:
+        found: Identity | None = identity(path)
+    except SourceError:
+        found = None
+    if found != wanted:
+        now = "another file" if found else "no file"
+        raise SourceChangedError(
+            f"{path} was replaced while it was being read: {now} is there now",
+            hint="Nothing was written. Find out what puts files there, and run again.",
+        )
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """True where both names lead to one file, also through links."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Inode, size and times of *path* and its sidecars: differs when somebody opened or wrote it.
+
+    Good for noticing a change during a short copy; no proof that content is unchanged.
+    """
+    statuses = [(p.name, p.stat()) for p in (path, *files.sidecars(path))]
+    return tuple((n, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in statuses)
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, timeout_s: float = 5.0) -> Iterator[Held]:
+    """*path* as it is found; a still one is locked for the block, so that its next user waits.
+
+    No connection of this process on *path* may be opened by hand afterwards where it is live; the
+    caller asks :meth:`Held.require_in_place` once it has read all.
+
+    Raises:
+        SourceBusyError: A writer held it for *timeout_s*. Transient.
+        SourceError: As :func:`read_header`.
+    """
+    path = path.resolve()
+    header, found = read_header(path), identity(path)
+    _require_own_sidecars(path, found)
+    if is_open_here(path):
+        yield Held(path, True, found, header)
+        return
+    descriptor = _open_to_read(path)
+    try:
+        if _is_live(path, header, descriptor):
+            os.close(descriptor)
+            descriptor = -1
+            yield Held(path, True, found, header)
+            return
+        _lock_shared(path, descriptor, timeout_s=timeout_s)
+        left = tuple(p for p in files.sidecars(path) if not p.name.endswith("-shm") and p.stat().st_size)
+        yield Held(path, False, found, header, left, fingerprint(path), descriptor)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _open_to_read(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _require_own_sidecars(path: Path, found: Identity) -> None:
+    """Return unless the file is used by another name in its folder, with sidecars of that name."""
+    if path.stat().st_nlink < 2:
+        return
+    for other in path.parent.iterdir():
+        status = other.lstat()
+        if other.name == path.name or (status.st_dev, status.st_ino) != found:
+            continue
+        if any(p.stat().st_size for p in files.sidecars(other)):
+            raise SourceError(
+                f"{path} is in use by its other name {other.name}, where its WAL or journal lies",
+                hint=f"Nothing was written. Name {other} instead.",
+            )
+
+
+def _is_live(path: Path, header: Header, descriptor: int) -> bool:
+    if header.wal or _size(files.sidecar(path, "-wal")):
+        return _has_users(path)
+    # With RESERVED held the journal is a writer's at work; without, a crash left it (it is hot).
+    return not _is_hot(files.sidecar(path, "-journal")) or _is_locked(descriptor, _RESERVED)
+
+
+def _has_users(path: Path) -> bool:
+    """True where a process has the WAL database *path* open; each one holds a lock in its `-shm`."""
+    shm = files.sidecar(path, "-shm")
+    try:
+        descriptor = os.open(shm, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_locked(descriptor, _SHM_IN_USE)
+    finally:
+        os.close(descriptor)
+
+
+def _is_hot(journal: Path) -> bool:
+    # journal_mode=PERSIST leaves a file whose header is zeroed, which SQLite takes for none.
+    if not _size(journal):
+        return False
+    with journal.open("rb") as stream:
+        return stream.read(1) != b"\x00"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_locked(descriptor: int, where: tuple[int, int]) -> bool:
+    if not hasattr(fcntl, "F_OFD_GETLK"):
+        return True
+    asked = _lock(fcntl.F_WRLCK, where)
+    answer = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+    return bool(answer[0] != fcntl.F_UNLCK)
+
+
+def _lock(kind: int, where: tuple[int, int]) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, *where, 0)
+
+
+def _lock_shared(path: Path, descriptor: int, *, timeout_s: float) -> None:
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, _SHARED))
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return  # a file system without locks has no SQLite user that would respect one
+            if time.monotonic() > deadline:
+                raise SourceBusyError(
+                    f"{path} was locked by another process for {timeout_s:.1f} s",
+                    hint="Nothing was written. Run again when it has finished.",
+                ) from error
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def reading(
+    path: Path, *, timeout_s: float = 5.0, scratch: Path | None = None
+) -> Iterator[sqlite3.Connection]:
+    """A connection that sees all committed rows of *path*, WAL included, and leaves no trace.
+
+    Args:
+        path: A database, in use or not.
+        timeout_s: Seconds to wait for a writer.
+        scratch: Folder for a copy of a file that a crash left with a WAL or a hot journal; that
+            for temporary files without it.
+
+    Raises:
+        SourceError: *path* is no usable database.
+        SourceBusyError: A writer held it for *timeout_s*. Transient.
+    """
+    with hold(path, timeout_s=timeout_s) as held, contextlib.ExitStack() as stack:
+        if held.live:
+            conn = sqlite.connect_read_only(held.path, timeout_s=timeout_s)
+        elif not held.leftovers:
+            conn = sqlite.connect_frozen(held.path)
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="unify-db-", dir=scratch))
+            conn = sqlite.connect_frozen(copy_still(held, Path(folder) / "copy"))
+        with sqlite.closing(conn):
+            yield conn
+        held.require_in_place()
+
+
+def copy_still(held: Held, into: Path) -> Path:
+    """Copy a still source to *into* with all that its sidecars hold, fsynced; *into*.
+
+    SQLite does to the copy what it would have done to the source: it rolls a hot journal back, or
+    brings the WAL into the file. What it must not do to a source, it may do to a copy.
+
+    Raises:
+        SourceChangedError: The source was opened or written meanwhile. Transient.
+        SourceError: There is no space for the copy, or it is no usable database.
+    """
+    require_space({into.parent: sum(p.stat().st_size for p in (held.path, *held.leftovers))})
+    # One file per suffix: a name of SQLite's own making, whatever the source is called.
+    for file in (held.path, *held.leftovers):
+        suffix = file.name.removeprefix(held.path.name)
+        shutil.copyfile(file, files.sidecar(into, suffix))
+    held.require_in_place()
+    if held.leftovers:
+        sqlite.connect_writable(into).close()
+        for leftover in files.sidecars(into):
+            leftover.unlink()
+    files.fsync_file(into)
+    return into
+
+
+def require_space(needs: dict[Path, int]) -> None:
+    """Return where each file system has room for the sum of what is needed in its folders.
+
+    Raises:
+        SourceError: Names the folder, the bytes that are needed and those that are free.
+    """
+    by_device: dict[int, tuple[Path, int]] = {}
+    for folder, needed in needs.items():
+        existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        known, total = by_device.get(existing.stat().st_dev, (existing, 0))
+        by_device[existing.stat().st_dev] = (known, total + needed)
+    for folder, needed in by_device.values():
+        free = files.free_bytes(folder)
+        if free < needed:
+            raise SourceError(
+                f"not enough space at {folder}: {needed:,} bytes are needed, {free:,} are free",
+                hint="Nothing was written. Make room there, or name another file system: --into, --backups, "
+                "TMPDIR.",
+            )
+
+
+def refuse_os_error(error: OSError) -> SourceError:
+    """What the system refused to a path that we read or write, as one of our errors."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SourceError(
+            f"the disk is full: {where}{reason}", hint="Nothing was switched. Make room and run again."
+        )
+    return SourceError(f"{where}{reason}", hint="Nothing was written. Mend that path, or name another one.")
+
+
+def total_bytes(paths: Sequence[Path]) -> int:
+    """Bytes of all *paths* with their sidecars."""
+    return sum(p.stat().st_size for path in paths for p in (path, *files.sidecars(path)))
