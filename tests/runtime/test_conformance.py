@@ -11,7 +11,7 @@ from typing import Any
 import aiosqlite
 import pytest
 
-from unified_db import UnifiedAsyncSqliteSaver, UnifiedSqliteSaver
+from unified_db import UnifiedAsyncSqliteSaver, UnifiedDatabase, UnifiedSqliteSaver
 
 conformance = pytest.importorskip("langgraph.checkpoint.conformance")
 report_module = pytest.importorskip("langgraph.checkpoint.conformance.report")
@@ -32,6 +32,22 @@ async def lent_connection(folder: Path) -> AsyncIterator[UnifiedAsyncSqliteSaver
 async def lent_memory(_folder: Path) -> AsyncIterator[UnifiedAsyncSqliteSaver]:
     async with aiosqlite.connect(":memory:") as conn:
         yield UnifiedAsyncSqliteSaver(conn)
+
+
+async def database(folder: Path) -> AsyncIterator[UnifiedAsyncSqliteSaver]:
+    async with UnifiedDatabase(folder / "app.sqlite") as db:
+        yield UnifiedAsyncSqliteSaver(db)
+
+
+async def inside_a_transaction(folder: Path) -> AsyncIterator[UnifiedAsyncSqliteSaver]:
+    """Nothing of what the suite saves is in the file while it looks at it."""
+    async with UnifiedDatabase(folder / "app.sqlite") as db, db.transaction():
+        yield UnifiedAsyncSqliteSaver(db)
+
+
+async def sync_database(folder: Path) -> AsyncIterator[Any]:
+    with UnifiedDatabase(folder / "app.sqlite") as db:
+        yield _AsAsync(UnifiedSqliteSaver(db))
 
 
 async def sync_saver(folder: Path) -> AsyncIterator[Any]:
@@ -78,7 +94,19 @@ class _AsAsync(UnifiedSqliteSaver):
         return self._saver.get_delta_channel_history(**more)
 
 
-@pytest.mark.parametrize("factory", [own_file, lent_connection, lent_memory, sync_saver, sync_lent])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        own_file,
+        lent_connection,
+        lent_memory,
+        database,
+        inside_a_transaction,
+        sync_saver,
+        sync_lent,
+        sync_database,
+    ],
+)
 async def test_every_capability_conforms(factory: Factory, tmp_path: Path) -> None:
     names = map(str, itertools.count())
 

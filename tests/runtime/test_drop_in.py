@@ -17,7 +17,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from tests.runtime.support import checkpoint, config, lock_is_free, metadata, table
-from unified_db import UnifiedAsyncSqliteSaver, UnifiedSqliteSaver
+from unified_db import UnifiedAsyncSqliteSaver, UnifiedDatabase, UnifiedSqliteSaver
 from unified_db.errors import OpenTransactionError, WriteLockHeldError
 
 OLD_TABLES = """
@@ -266,6 +266,26 @@ async def test_encrypted_serializers_work(path: Path) -> None:
     stored = [bytes(v) for v in (*(r[0] for r in closing_query(path, "SELECT checkpoint FROM checkpoints")),)]
     assert not any(b"open sesame" in blob for blob in stored)
     assert {r[0] for r in closing_query(path, "SELECT type FROM writes")} == {"msgpack+rot"}
+
+
+async def test_langgraph_s_own_cipher_works_in_and_out_of_transactions(path: Path) -> None:
+    pytest.importorskip("Crypto")
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    async with UnifiedDatabase(path) as db:
+        saver = UnifiedAsyncSqliteSaver(db, serde=serde)
+        async with db.transaction():
+            saved = await saver.aput(config(), checkpoint({"secret": "open sesame"}), metadata(), {})
+            await saver.aput_writes(saved, [("secret", "open sesame")], "task")
+            assert (await saver.aget_tuple(config())).pending_writes  # type: ignore[union-attr]
+        await saver.acopy_thread("t", "copy")
+        await saver.aprune(["t"])
+    async with aiosqlite.connect(path) as conn:
+        found = await AsyncSqliteSaver(conn, serde=serde).aget_tuple(config("copy"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"secret": "open sesame"}
+    assert found.pending_writes == [("task", "secret", "open sesame")]
+    stored = closing_query(path, "SELECT checkpoint FROM checkpoints UNION ALL SELECT value FROM writes")
+    assert not any(b"open sesame" in blob for (blob,) in stored)
 
 
 async def test_a_pickle_is_never_loaded(saver: UnifiedAsyncSqliteSaver, path: Path) -> None:

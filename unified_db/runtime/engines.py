@@ -351,7 +351,10 @@ def _with_connection(settings: EngineSettings, options: Mapping[str, Any]) -> di
         "factory": UnifiedConnection,
         **options.get("connect_args", {}),
     }
-    return {**options, "connect_args": connect_args}
+    # A pool that lets somebody wait stops the event loop of a sync session, and the conversations
+    # beyond its fifteenth: each holds a connection for as long as its model answers.
+    pool = {} if {"pool", "poolclass", "max_overflow"} & options.keys() else {"max_overflow": -1}
+    return {**pool, **options, "connect_args": connect_args}
 
 
 def _listen(engine: Engine, settings: EngineSettings) -> None:

@@ -13,19 +13,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from unified_db.errors import RuntimeUseError
 from unified_db.runtime.connections import is_busy, lock_held_error
 from unified_db.runtime.engines import UnifiedConnection, raw_connection_of
-from unified_db.runtime.holds import holder_of
-from unified_db.runtime.units import Unit, current_unit, entered
+from unified_db.runtime.holds import holder_of, running_loop
+from unified_db.runtime.units import Unit, current_unit, entered, require_same_context
 from unified_db.runtime.waiters import LoopWaiter, ThreadWaiter
 from unified_db.runtime.work import Work, execute_all
 from unified_db.runtime.writer import Job
@@ -49,6 +50,7 @@ class SessionConnection:
 
     def __init__(self, session: Session) -> None:
         self._found: list[Connection] = []
+        self._lock = threading.Lock()
         event.listen(session, "after_begin", self._after_begin)
 
     def _after_begin(self, _session: Session, _transaction: Any, connection: Connection) -> None:
@@ -66,10 +68,49 @@ class SessionConnection:
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Run *function* in the thread of an asyncio connection."""
+        return await self._driver()._execute(function)  # noqa: SLF001 - see lent.py
+
+    def run_sync(self, function: Callable[[], Any]) -> Any:
+        """Run *function* between two statements of the session, from whichever thread asks."""
+        driver = self._driver()
+        if hasattr(driver, "_execute") and running_loop() is None:
+            # The connection belongs to a thread that takes one thing after the other.
+            return asyncio.run(driver._execute(function))  # noqa: SLF001 - see lent.py
+        with self._lock:
+            return function()
+
+    def _driver(self) -> Any:
         found = self.open()
         assert found is not None
-        driver = found.connection.driver_connection
-        return await driver._execute(function)  # type: ignore[union-attr]  # noqa: SLF001 - see lent.py
+        return found.connection.driver_connection
+
+
+def follow(session: Session, unit: Unit) -> None:
+    """Make *unit* lose what is rolled back in *session*, and refuse a commit before the block's end.
+
+    A savepoint that is rolled back takes with it what savers and stores were given since.
+    """
+    given: dict[SessionTransaction, int] = {}
+
+    def begun(_session: Session, transaction: SessionTransaction) -> None:
+        if transaction.nested:
+            given[transaction] = unit.given
+
+    def rolled_back(_session: Session, transaction: SessionTransaction) -> None:
+        if transaction.nested or transaction.parent is None:
+            unit.forget(given.pop(transaction, 0))
+
+    def refuse_commit(session: Session) -> None:
+        if unit.is_open and not session.in_nested_transaction():
+            raise RuntimeUseError(
+                "`commit()` was called on the session of a `transaction()` block, which commits at its end",
+                hint="Nothing was written yet and the block is still open. Leave it to commit, or use a "
+                "session of your own under `outside_transaction()`.",
+            )
+
+    event.listen(session, "after_transaction_create", begun)
+    event.listen(session, "after_soft_rollback", rolled_back)
+    event.listen(session, "before_commit", refuse_commit)
 
 
 # --- On an event loop ----------------------------------------------------------------------------
@@ -87,9 +128,11 @@ async def transaction(db: UnifiedDatabase, session_options: dict[str, Any]) -> A
     options = {"autoflush": False, "expire_on_commit": False, **session_options}
     async with AsyncSession(db.async_engine, sync_session_class=UnitSession, **options) as session:
         unit = Unit(db.key, session, SessionConnection(session.sync_session))
+        follow(session.sync_session, unit)
         try:
             with entered(unit):
                 yield session
+                require_same_context(unit)
                 unit.require_whole()
             await _commit(db, unit, session)
         except BaseException:
@@ -118,10 +161,10 @@ async def _commit_apart(
     db: UnifiedDatabase, session: AsyncSession, sync: UnitSession, works: list[Work]
 ) -> None:
     """Commit *session* and *works* on a sync connection in the writer's thread."""
-    with db.engine.connect() as connection:
+    with ExitStack() as stack:
         waiter = LoopWaiter()
         context = contextvars.copy_context()
-        own = Job(waiter, own=lambda: context.run(_flush_and_commit, db, sync, works, connection))
+        own = Job(waiter, own=lambda: context.run(_flush_and_commit, db, sync, works, stack))
         db.lane.writer.submit(own)
         try:
             await waiter.future
@@ -132,9 +175,10 @@ async def _commit_apart(
         await session.commit()
 
 
-def _flush_and_commit(
-    db: UnifiedDatabase, session: UnitSession, works: list[Work], connection: Connection
-) -> None:
+def _flush_and_commit(db: UnifiedDatabase, session: UnitSession, works: list[Work], stack: ExitStack) -> None:
+    # Here, in the writer's thread: an application may have used up the pool, and waiting for a
+    # connection must not stop the loop that would give one back.
+    connection = stack.enter_context(db.engine.connect())
     raw = _begin(db, connection)
     session.commit_on = connection
     try:
@@ -184,9 +228,11 @@ def transaction_sync(db: UnifiedDatabase, session_options: dict[str, Any]) -> It
     options = {"autoflush": False, "expire_on_commit": False, **session_options}
     with Session(db.engine, **options) as session:
         unit = Unit(db.key, session, SessionConnection(session))
+        follow(session, unit)
         try:
             with entered(unit):
                 yield session
+                require_same_context(unit)
                 unit.require_whole()
             _commit_sync(db, unit, session)
         except BaseException:

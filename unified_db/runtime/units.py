@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-from unified_db.errors import TransactionEndedError, TransactionFailedError
+from unified_db.errors import RuntimeUseError, TransactionEndedError, TransactionFailedError
 from unified_db.runtime.lanes import AsyncLane, FileKey, SyncLane
 from unified_db.runtime.readers import Read
 from unified_db.runtime.rows import Place, place_of
@@ -51,6 +51,10 @@ class Early(Protocol):
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Run *function* in the connection's thread."""
+        ...
+
+    def run_sync(self, function: Callable[[], Any]) -> Any:
+        """As `run`, from whichever thread asks."""
         ...
 
 
@@ -98,6 +102,23 @@ class Unit:
             self._require_open()
             self._works.append(work)
 
+    @property
+    def given(self) -> int:
+        """How many works it holds."""
+        with self._lock:
+            return len(self._works)
+
+    def forget(self, kept: int) -> None:
+        """Drop all but the first *kept* works: the session rolled back what came with the others."""
+        with self._lock:
+            if self._ended is None:
+                del self._works[kept:]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the transaction takes more."""
+        return self._ended is None
+
     def relevant(self, namespace: tuple[str, str | None] | None) -> list[Work]:
         """What a read has to see, in order.
 
@@ -138,7 +159,7 @@ class Unit:
 
     def _look_sync(self, lane: SyncLane, works: list[Work], read: Read[Result]) -> Result:
         if (early := self.early.connection()) is not None:
-            return _look(early, works, read)
+            return self.early.run_sync(lambda: _look(early, works, read))  # type: ignore[no-any-return]
         return lane.write_sync(*works, Call(read), ending="ROLLBACK")  # type: ignore[no-any-return]
 
     # --- Its end ---------------------------------------------------------------------------------
@@ -224,6 +245,22 @@ def entered(unit: Unit) -> Iterator[None]:
             _open[unit.key].pop(unit.mark)
         # Not by token: a framework may leave the block in another context than it entered it.
         _current.set(before)
+
+
+def require_same_context(unit: Unit) -> None:
+    """Raise where *unit* is not known here, where its block ends: then it was not inside the block either.
+
+    Raises:
+        RuntimeUseError: The block was entered in a context of its own, such as that of a thread.
+    """
+    if current_unit(unit.key) is not unit:
+        raise RuntimeUseError(
+            "a transaction block was entered in another context than it is left in, so graphs and stores "
+            "were not part of it",
+            hint="Its rows were rolled back; what graphs saved meanwhile was committed by itself. FastAPI "
+            "runs a generator dependency made with `def` in threads: make it `async def` with "
+            "`transaction()`, or open the block in the endpoint.",
+        )
 
 
 @contextmanager
