@@ -64,6 +64,7 @@ lock:  ## Resolve all locks anew (needs uv on the path)
 
 docs: install  ## Make the generated pages again
 	@$(BIN)/python -m unified_db.migration.reference > docs/configuration.md
+	@$(BIN)/python -m tests.test_examples
 
 clean:  ## Remove everything that the targets made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -3,6 +3,7 @@
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from unified_db.runtime.schema import thread_summaries
 
 from database import Conversation, LLMProvider, Message, utc_now
 
@@ -108,18 +109,21 @@ def start_conversation(
     session: Session, thread_id: str, first_message: str, *, provider: LLMProvider | None = None
 ) -> Conversation:
     """Add a conversation without messages, titled after its first one."""
-    conversation = Conversation(thread_id=thread_id, title=make_title(first_message), provider=provider)
+    # No flush, here and below: it would take the write lock, and the graph is still to run.
+    conversation = Conversation(
+        thread_id=thread_id, title=make_title(first_message), provider=provider, created_at=utc_now()
+    )
     session.add(conversation)
-    session.flush()
     return conversation
 
 
 def add_message(session: Session, conversation: Conversation, role: str, content: str) -> Message:
     """Append a message and note when the conversation was last used."""
-    message = Message(conversation_id=conversation.id, role=role, content=content)
+    # A default is computed when the row is written, which is at the end of the turn.
+    now = utc_now()
+    message = Message(conversation=conversation, role=role, content=content, created_at=now)
     session.add(message)
-    conversation.updated_at = utc_now()
-    session.flush()
+    conversation.updated_at = now
     return message
 
 
@@ -129,15 +133,17 @@ def list_messages(session: Session, thread_id: str) -> list[Message]:
     return list(session.scalars(query))
 
 
-def list_conversations(session: Session) -> list[tuple[Conversation, int]]:
-    """All conversations with how many messages each has, last used first."""
+def list_conversations(session: Session) -> list[tuple[Conversation, int, int]]:
+    """All conversations with how many messages and checkpoints each has, last used first."""
+    threads = thread_summaries().subquery()
     query = (
-        select(Conversation, func.count(Message.id))
+        select(Conversation, func.count(Message.id), func.coalesce(threads.c.checkpoints, 0))
         .outerjoin(Message)
+        .outerjoin(threads, threads.c.thread_id == Conversation.thread_id)
         .group_by(Conversation.id)
         .order_by(Conversation.updated_at.desc(), Conversation.id.desc())
     )
-    return [(conversation, count) for conversation, count in session.execute(query)]
+    return [tuple(row) for row in session.execute(query)]
 
 
 def delete_conversation(session: Session, thread_id: str) -> bool:
@@ -146,5 +152,4 @@ def delete_conversation(session: Session, thread_id: str) -> bool:
     if conversation is None:
         return False
     session.delete(conversation)
-    session.flush()
     return True

@@ -1,10 +1,8 @@
-"""The application's own tables, and where both databases lie."""
+"""The application's own tables, and the one database that they share with the checkpoints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -13,8 +11,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    create_engine,
-    event,
     false,
 )
 from sqlalchemy.orm import (
@@ -25,18 +21,9 @@ from sqlalchemy.orm import (
     relationship,
     sessionmaker,
 )
+from unified_db import UnifiedDatabase
 
-from core.env_loader import BACKEND_DIR, get_database_url
-
-# LangGraph's checkpoints; relative to this folder.
-CHECKPOINT_DB_PATH = "data/unified_app.sqlite"
-
-
-def checkpoint_path() -> Path:
-    """The absolute path of the checkpoint database; its folder exists."""
-    path = (BACKEND_DIR / CHECKPOINT_DB_PATH).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+from core.env_loader import get_database_url
 
 
 def utc_now() -> datetime:
@@ -114,21 +101,16 @@ class Message(Base):
     conversation: Mapped[Conversation] = relationship(back_populates="messages")
 
 
-engine = create_engine(get_database_url())
-SessionLocal = sessionmaker(engine, expire_on_commit=False)
-
-
-@event.listens_for(engine, "connect")
-def _switch_foreign_keys_on(connection: Any, _record: Any) -> None:
-    # SQLite leaves foreign keys off; the setting belongs to a connection, not to the file.
-    connection.execute("PRAGMA foreign_keys = ON")
+# Foreign keys are on: UnifiedDatabase sees to it for every connection of its engines.
+db = UnifiedDatabase(get_database_url())
+SessionLocal = sessionmaker(db.engine, expire_on_commit=False)
 
 
 @contextmanager
 def session_scope() -> Iterator[Session]:
     """A session that commits at the end, or rolls back when the block raises.
 
-    Keep it short: never `await` inside, or the write lock is held while the graph runs.
+    For what has nothing to do with a graph. A turn of a conversation is a `db.transaction()`.
     """
     with SessionLocal.begin() as session:
         yield session

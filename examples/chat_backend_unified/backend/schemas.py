@@ -96,17 +96,19 @@ class ConversationOut(BaseModel):
     title: str
     provider_id: int | None
     message_count: int
+    checkpoint_count: int
     created_at: datetime
     updated_at: datetime | None
 
     @classmethod
-    def from_row(cls, row: Conversation, message_count: int) -> "ConversationOut":
-        """The conversation with its number of messages."""
+    def from_row(cls, row: Conversation, message_count: int, checkpoint_count: int) -> "ConversationOut":
+        """The conversation with its number of messages and of checkpoints."""
         return cls(
             thread_id=row.thread_id,
             title=row.title,
             provider_id=row.provider_id,
             message_count=message_count,
+            checkpoint_count=checkpoint_count,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )

@@ -1,7 +1,8 @@
 """The HTTP API of the chat backend.
 
-Handlers are `async def`; the application's own tables are read and written with short,
-synchronous sessions in between. No session is open while the graph runs.
+Handlers are `async def`. A turn of a conversation is one transaction: its messages and its
+checkpoints are committed together, or neither is. Everything else is read and written with
+short, synchronous sessions.
 """
 
 import argparse
@@ -9,13 +10,16 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from types import FrameType
 from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 from unified_db import UnifiedAsyncSqliteSaver
 
 import crud
@@ -23,7 +27,7 @@ from chat import turns
 from chat.graph import build_graph
 from core import pidfile
 from core.env_loader import get_chat_model, get_log_level, get_port
-from database import LLMProvider, checkpoint_path, engine, session_scope
+from database import Conversation, LLMProvider, db, session_scope
 from schemas import (
     ChatIn,
     ChatOut,
@@ -41,21 +45,22 @@ logger = logging.getLogger("chat_backend")
 GRACEFUL_SHUTDOWN_S = 5
 
 
-def open_checkpointer() -> AbstractAsyncContextManager[UnifiedAsyncSqliteSaver]:
-    """The checkpointer of this application, open inside the `async with`."""
-    return UnifiedAsyncSqliteSaver.from_conn_string(str(checkpoint_path()))
+@asynccontextmanager
+async def open_checkpointer() -> AsyncIterator[UnifiedAsyncSqliteSaver]:
+    """The checkpointer of this application; it has nothing of its own to close."""
+    yield UnifiedAsyncSqliteSaver(db)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open both databases for as long as the server runs."""
+    """Build the graph on the database, and close what belongs to this event loop at the end."""
     async with open_checkpointer() as checkpointer:
         await checkpointer.setup()
         app.state.checkpointer = checkpointer
         app.state.graph = build_graph(checkpointer)
         logger.info("checkpoints are kept by %s", type(checkpointer).__name__)
         yield
-    engine.dispose()
+    await db.async_engine.dispose()
 
 
 app = FastAPI(title="Chat backend", lifespan=lifespan)
@@ -109,20 +114,24 @@ async def chat(request: ChatIn) -> ChatOut:
     """Say something in a conversation, which begins with its first message."""
     thread_id = request.thread_id or uuid4().hex
     await require_waiting(thread_id, waiting=False)
-    model = record_user_message(thread_id, request)
-    turn = await turns.say(app.state.graph, request.message, turns.make_config(thread_id, model))
-    return record_turn(thread_id, turn, model)
+    async with db.transaction() as session:
+        conversation, model = await session.run_sync(add_user_message, thread_id, request)
+        config = turns.make_config(thread_id, model)
+        turn = await turns.say(app.state.graph, request.message, config)
+        await session.run_sync(add_reply, conversation, turn)
+    return describe_turn(thread_id, turn, model)
 
 
 @app.post("/api/chat/{thread_id}/resume")
 async def resume(thread_id: str, request: DecisionIn) -> ChatOut:
     """Decide what a conversation waits for."""
-    with session_scope() as session:
-        model = model_of_conversation(crud.require_conversation(session, thread_id).provider)
-    await require_waiting(thread_id, waiting=True)
-    config = turns.make_config(thread_id, model)
-    turn = await turns.decide(app.state.graph, request.decision, config)
-    return record_turn(thread_id, turn, model)
+    async with db.transaction() as session:
+        conversation, model = await session.run_sync(read_conversation, thread_id)
+        await require_waiting(thread_id, waiting=True)
+        config = turns.make_config(thread_id, model)
+        turn = await turns.decide(app.state.graph, request.decision, config)
+        await session.run_sync(add_reply, conversation, turn)
+    return describe_turn(thread_id, turn, model)
 
 
 @app.get("/api/history/{thread_id}")
@@ -141,16 +150,16 @@ async def list_conversations() -> list[ConversationOut]:
     """All conversations, last used first."""
     with session_scope() as session:
         rows = crud.list_conversations(session)
-        return [ConversationOut.from_row(row, count) for row, count in rows]
+        return [ConversationOut.from_row(*row) for row in rows]
 
 
 @app.delete("/api/conversations/{thread_id}", status_code=204)
 async def delete_conversation(thread_id: str) -> Response:
     """Forget a conversation: its messages and its checkpoints."""
-    with session_scope() as session:
-        if not crud.delete_conversation(session, thread_id):
+    async with db.transaction() as session:
+        if not await session.run_sync(crud.delete_conversation, thread_id):
             raise crud.UnknownConversationError(thread_id)
-    await app.state.checkpointer.adelete_thread(thread_id)
+        await app.state.checkpointer.adelete_thread(thread_id)
     return Response(status_code=204)
 
 
@@ -158,6 +167,14 @@ async def delete_conversation(thread_id: str) -> Response:
 async def answer_unknown_conversation(_request: Request, error: Exception) -> Response:
     """404 for a conversation that does not exist."""
     return JSONResponse({"detail": f"no conversation {error}"}, status_code=404)
+
+
+@app.exception_handler(IntegrityError)
+@app.exception_handler(StaleDataError)
+async def answer_overtaken(_request: Request, _error: Exception) -> Response:
+    """409 for a turn whose conversation another request began or deleted before it was committed."""
+    detail = "the conversation was changed by another request; nothing of this one was kept"
+    return JSONResponse({"detail": detail}, status_code=409)
 
 
 async def require_waiting(thread_id: str, *, waiting: bool) -> None:
@@ -173,25 +190,32 @@ def model_of_conversation(provider: LLMProvider | None) -> str:
     return provider.model if provider else get_chat_model()
 
 
-def record_user_message(thread_id: str, request: ChatIn) -> str:
-    """Commit the user's message; the model that shall answer it."""
-    with session_scope() as session:
-        conversation = crud.find_conversation(session, thread_id)
-        if conversation is None:
-            provider = crud.choose_provider(session, request.provider_id)
-            if provider is None and request.provider_id is not None:
-                raise HTTPException(404, f"no provider {request.provider_id}")
-            conversation = crud.start_conversation(session, thread_id, request.message, provider=provider)
-        crud.add_message(session, conversation, "user", request.message)
-        return model_of_conversation(conversation.provider)
+def read_conversation(session: Session, thread_id: str) -> tuple[Conversation, str]:
+    """The conversation, and the model that answers in it."""
+    conversation = crud.require_conversation(session, thread_id)
+    return conversation, model_of_conversation(conversation.provider)
 
 
-def record_turn(thread_id: str, turn: turns.Turn, model: str) -> ChatOut:
-    """Commit the reply, if there is one yet."""
+def add_user_message(session: Session, thread_id: str, request: ChatIn) -> tuple[Conversation, str]:
+    """Add the user's message; its conversation, and the model that shall answer it."""
+    conversation = crud.find_conversation(session, thread_id)
+    if conversation is None:
+        provider = crud.choose_provider(session, request.provider_id)
+        if provider is None and request.provider_id is not None:
+            raise HTTPException(404, f"no provider {request.provider_id}")
+        conversation = crud.start_conversation(session, thread_id, request.message, provider=provider)
+    crud.add_message(session, conversation, "user", request.message)
+    return conversation, model_of_conversation(conversation.provider)
+
+
+def add_reply(session: Session, conversation: Conversation, turn: turns.Turn) -> None:
+    """Add the reply, if there is one yet."""
     if turn.pending is None:
-        with session_scope() as session:
-            conversation = crud.require_conversation(session, thread_id)
-            crud.add_message(session, conversation, "assistant", turn.reply)
+        crud.add_message(session, conversation, "assistant", turn.reply)
+
+
+def describe_turn(thread_id: str, turn: turns.Turn, model: str) -> ChatOut:
+    """What a turn is answered with."""
     return ChatOut(
         thread_id=thread_id,
         reply=turn.reply,
@@ -239,6 +263,7 @@ def main() -> None:
         )
     finally:
         pidfile.remove_own_pid()
+        db.close()
 
 
 if __name__ == "__main__":

@@ -2,18 +2,10 @@
 
 from alembic import context
 from sqlalchemy import create_engine, pool
+from unified_db.runtime.alembic import include_object
 
 from core.env_loader import get_database_url
 from database import Base
-
-LANGGRAPH_TABLES = {"checkpoints", "writes"}
-
-
-def include_object(
-    _object: object, name: str | None, type_: str, reflected: bool, _compare_to: object
-) -> bool:
-    """Leave LangGraph's tables alone: autogenerate would drop what no model describes."""
-    return not (type_ == "table" and reflected and name in LANGGRAPH_TABLES)
 
 
 def run_online() -> None:

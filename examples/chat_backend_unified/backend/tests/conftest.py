@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 import crud
 import server
-from database import SessionLocal, session_scope
+from database import SessionLocal, db, session_scope
 
 BACKEND_DIR = Path(__file__).resolve().parent.parent
 
@@ -25,6 +25,7 @@ BACKEND_DIR = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session", autouse=True)
 def _migrated_database() -> None:
     command.upgrade(Config(BACKEND_DIR / "alembic.ini"), "head")
+    db.prepare_sync()
 
 
 @pytest.fixture

@@ -54,11 +54,11 @@ def test_messages_come_in_the_order_they_were_written(session, unique_name):
     assert written == ["one", "two", "three"]
 
 
-def test_conversations_are_listed_with_their_number_of_messages(session, unique_name):
+def test_conversations_are_listed_with_their_number_of_messages_and_checkpoints(session, unique_name):
     conversation = crud.start_conversation(session, unique_name, "one")
     crud.add_message(session, conversation, "user", "one")
     crud.add_message(session, conversation, "assistant", "two")
-    assert (conversation, 2) in crud.list_conversations(session)
+    assert (conversation, 2, 0) in crud.list_conversations(session)
 
 
 def test_an_unknown_conversation_is_an_error_where_one_is_required(session, unique_name):
