@@ -225,8 +225,10 @@ def rollback(
 
 @app.command(short_help="Merge files without an application.")
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="SQLite files, in use or not.")],
-    into: Annotated[Path, typer.Option("--into", metavar="TARGET", help="The unified file.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", readable=False, help="SQLite files, in use or not.")
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="TARGET", readable=False, help="The unified file.")],
     backups: Annotated[
         Path | None, typer.Option("--backups", metavar="DIR", help="Where the copies of the sources go.")
     ] = None,
@@ -250,8 +252,12 @@ def merge(
 
 @app.command(short_help="Compare a unified file with its sources.")
 def validate(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="The files it was made from.")],
-    against: Annotated[Path, typer.Option("--against", metavar="TARGET", help="The unified file.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", readable=False, help="The files it was made from.")
+    ],
+    against: Annotated[
+        Path, typer.Option("--against", metavar="TARGET", readable=False, help="The unified file.")
+    ],
     rename: RenameOption = None,
     union: UnionOption = None,
     as_json: JsonOption = False,
@@ -270,7 +276,9 @@ def validate(
 
 @app.command(short_help="Copy a live database.")
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A SQLite file, in use or not.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", readable=False, help="A SQLite file, in use or not.")
+    ],
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The folder for the copy.")],
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -290,8 +298,12 @@ def backup(
 
 @app.command(short_help="Put a backup in place.")
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy that `unify-db backup` made.")],
-    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The database that it replaces.")],
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", readable=False, help="A copy that `unify-db backup` made.")
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", readable=False, help="The database that it replaces.")
+    ],
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shutil
 import sqlite3
-from collections.abc import Callable
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+REPOSITORY = Path(__file__).parent.parent
 
 
 def build_database(path: Path, sql: str, *, wal: bool = False) -> Path:
@@ -19,6 +30,102 @@ def build_database(path: Path, sql: str, *, wal: bool = False) -> Path:
         if wal:
             conn.execute("PRAGMA journal_mode=WAL")
     return path
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a call of the command ended, its one JSON object, and all that it told people."""
+
+    exit_code: int
+    answer: dict[str, Any]
+    told: str
+
+
+def unify(*arguments: object, through: Sequence[str] = (), **options: Any) -> Done:
+    """Call `unify-db --json` as its entry point does."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    verb, *others = (os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments)
+    done = subprocess.run(
+        [*through, sys.executable, "-m", "unified_db._launcher", verb, "--json", *others],
+        env=env,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+    told = done.stderr.decode(errors="replace")
+    assert len(done.stdout.splitlines()) == 1, told
+    return Done(done.returncode, json.loads(done.stdout), told)
+
+
+def unify_without_privileges(*arguments: object, **options: Any) -> Done:
+    """As :func:`unify`, and as root without the right to pass over permissions."""
+    if os.geteuid():
+        return unify(*arguments, **options)
+    if shutil.which("setpriv") is None:
+        pytest.skip("root passes over permissions, and setpriv, which takes that away, is not here")
+    rights = "-dac_override,-dac_read_search,-fowner"
+    return unify(*arguments, through=["setpriv", "--bounding-set", rights, "--inh-caps", rights], **options)
+
+
+def look_at(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Everything under *folder*: names, kinds, sizes, times of change, and contents.
+
+    Of a `-shm` file only that it is there and how big it is: it holds the locks of the moment.
+    """
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        facts: tuple[object, ...] = (status.st_mode, status.st_ino)
+        if stat.S_ISREG(status.st_mode):
+            facts += (status.st_size,)
+            if not path.name.endswith("-shm"):
+                facts += (status.st_mtime_ns, path.read_bytes())
+        found[str(path.relative_to(folder))] = facts
+    return found
+
+
+_USER = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.executescript(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def used_by_another(path: Path, sql: str) -> Iterator[subprocess.Popen[str]]:
+    """*path* open in another process, which has executed *sql*, for the block.
+
+    Another process, because a test that reads the bytes of a file drops the locks that its own
+    connections hold on it.
+    """
+    command = [sys.executable, "-c", _USER, path, sql]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        try:
+            assert user.stdout is not None
+            assert user.stdout.readline() == "ready\n"
+            yield user
+        finally:
+            user.kill()
+
+
+@contextlib.contextmanager
+def small_file_system(folder: Path, *, size: str) -> Iterator[Callable[[], None]]:
+    """A file system of its own at *folder* for the block; yields what makes it read-only."""
+    folder.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield lambda: subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True) and None
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

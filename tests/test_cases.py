@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import runpy
 import sqlite3
 import tomllib
 from contextlib import closing
@@ -9,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import build_database
+from tests.conftest import Done, build_database, look_at, unify, unify_without_privileges
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import standalone
 
-CASES = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
+FOLDERS = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
+CASES = [p for p in FOLDERS if not (p / "make.py").exists()]
+MADE = [p for p in FOLDERS if (p / "make.py").exists()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
@@ -31,12 +36,46 @@ def test_case(case: Path, wal: bool, tmp_path: Path) -> None:
     if expected.exists():
         with pytest.raises((SourceError, UsageError), match=expected.read_text().strip()):
             standalone.merge_sources(sources, target, **options)
-        assert not target.exists()
+        assert list(target.parent.iterdir()) == []
     else:
         report = standalone.merge_sources(sources, target, **options)
         assert [v.sentence() for v in report.verdicts if not v.passed] == []
         assert standalone.merge_sources(sources, target, **options).changed is False
     assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize("case", MADE, ids=lambda p: p.name)
+def test_made_case(case: Path, tmp_path: Path) -> None:
+    """What SQL cannot make, `make.py` does; it is merged by the command itself, or refused by it."""
+    made = runpy.run_path(str(case / "make.py"))
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "unified.db"
+    run = unify_without_privileges if made.get("WITHOUT_PRIVILEGES") else unify
+    with contextlib.contextmanager(made["make"])(tmp_path) as sources:
+        arguments = ("merge", "--into", target, *(["--"] if "--backups" not in map(str, sources) else []))
+        before = {} if made.get("CHANGES_BY_ITSELF") else look_at(tmp_path)
+        done = run(*arguments, *sources)
+        after = {} if made.get("CHANGES_BY_ITSELF") else look_at(tmp_path)
+        if (case / "expect_failure").exists():
+            assert_refused(case, done)
+            assert after == before
+            assert [p for p in target.parent.iterdir() if p.name.startswith(".")] == []
+            return
+        assert done.exit_code == 0, done.told
+        assert {k: v for k, v in after.items() if not k.startswith("out")} == {
+            k: v for k, v in before.items() if not k.startswith("out")
+        }
+        again = run(*arguments, *sources)
+        assert (again.exit_code, again.answer["changed"]) == (0, False)
+        assert sum(t["rows"] for t in done.answer["tables"]) >= len(sources)
+
+
+def assert_refused(case: Path, done: Done) -> None:
+    expected = case / "expect_exit"
+    assert done.exit_code == (int(expected.read_text()) if expected.exists() else 4), done.told
+    assert re.search((case / "expect_failure").read_text().strip(), done.answer["message"], re.DOTALL)
+    assert done.answer["hint"]
+    assert "Traceback" not in done.told
 
 
 def read_layout(case: Path, folder: Path) -> dict[str, list[str]]:

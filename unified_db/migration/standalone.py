@@ -315,7 +315,7 @@ def _require_writable(folder: Path) -> None:
 
 def _require_space(plain: Sequence[PlainSource], place: Workplace) -> None:
     one = _one_copy(plain)
-    access.require_space({place.root: one + _working_copies(plain), place.workshop: one})
+    access.require_space({place.into.parent: one, place.root: one + _working_copies(plain)})
 
 
 def _one_copy(plain: Sequence[PlainSource]) -> int:

@@ -1,0 +1,3 @@
+PRAGMA auto_vacuum = 1;
+CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO users VALUES (1, 'ada');

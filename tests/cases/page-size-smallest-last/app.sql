@@ -1,0 +1,3 @@
+PRAGMA page_size = 65536;
+CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO users VALUES (1, hex(randomblob(3000)));

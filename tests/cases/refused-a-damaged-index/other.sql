@@ -1,0 +1,2 @@
+CREATE TABLE filler (b BLOB);
+INSERT INTO filler VALUES (zeroblob(100000));

@@ -1,0 +1,3 @@
+PRAGMA encoding = 'UTF-16le';
+CREATE TABLE keyed (k TEXT PRIMARY KEY, v) WITHOUT ROWID;
+INSERT INTO keyed VALUES ('fine', 1), (CAST(x'00d8' AS TEXT), 2);

@@ -1,0 +1,14 @@
+"""A file that only somebody else may read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import build_database
+
+WITHOUT_PRIVILEGES = True
+
+
+def make(folder: Path) -> Iterator[list[Path]]:
+    path = build_database(folder / "app.db", "CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    path.chmod(0)
+    yield [path]

@@ -1,0 +1,5 @@
+PRAGMA encoding = 'UTF-16be';
+CREATE TABLE others (id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO others VALUES (1, 'Ö😀'), (2, ''), (3, 'ﬀ');
+CREATE TABLE filler (b TEXT);
+INSERT INTO filler VALUES (hex(zeroblob(100000)));
