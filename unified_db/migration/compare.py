@@ -73,6 +73,7 @@ def find_differences(
     right: str,
     right_name: str | None = None,
     limit: int = 10,
+    one_way: bool = False,
 ) -> list[Difference]:
     """The first differences between *table* in schemas *left* and *right*, both directions.
 
@@ -83,6 +84,7 @@ def find_differences(
         right: Schema of the other side.
         right_name: The table's name on the right where it differs.
         limit: How many to list at the most.
+        one_way: Leave aside what the right side has beyond the left.
 
     Returns:
         An empty list where both tables are exactly equal.
@@ -92,13 +94,13 @@ def find_differences(
     a = f"{quote_name(left)}.{quote_name(table.name)}"
     b = f"{quote_name(right)}.{quote_name(right_name or table.name)}"
     found = _one_way(conn, table, a, b, limit)
-    if len(found) < limit:
+    if len(found) < limit and not one_way:
         keys = ", ".join(f"b.{quote_name(k)}" for k in table.key)
         extra = conn.execute(
             f"SELECT {keys} FROM {b} b LEFT JOIN {a} a ON {keys_equal(table, 'a', 'b')} "
             f"WHERE a.{quote_name(table.key[0])} IS NULL LIMIT {limit - len(found)}"
         )
-        found += [Difference("extra", _place(table, row)) for row in extra]
+        found += [Difference("extra", place_of(table, row)) for row in extra]
     return found
 
 
@@ -116,12 +118,13 @@ def _one_way(conn: sqlite3.Connection, table: Table, a: str, b: str, limit: int)
 
 def _difference(table: Table, key: Sequence[object], missing: int, flags: Sequence[int]) -> Difference:
     if missing:
-        return Difference("missing", _place(table, key))
+        return Difference("missing", place_of(table, key))
     columns = tuple(c for c, differs in zip(table.writable, flags, strict=True) if differs)
-    return Difference("changed", _place(table, key), columns)
+    return Difference("changed", place_of(table, key), columns)
 
 
-def _place(table: Table, key: Sequence[object]) -> str:
+def place_of(table: Table, key: Sequence[object]) -> str:
+    """Where a row is, for people: its rowid, or a digest of its key; never a value."""
     if table.rowid is not None:
         return f"rowid {key[0]}"
     digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "surrogateescape")).hexdigest()

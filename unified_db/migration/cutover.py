@@ -26,7 +26,18 @@ from pathlib import Path
 import unified_db
 from unified_db import errors, files, sqlite
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
-from unified_db.migration import application, changes, compare, copy, layout, runs, switch, undo
+from unified_db.migration import (
+    application,
+    changes,
+    compare,
+    copy,
+    layout,
+    runs,
+    switch,
+    undo,
+    union_changes,
+    unions,
+)
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import Journal
 from unified_db.migration.records import (
@@ -283,6 +294,7 @@ def _carry_late_writes(ready: _Prepared) -> int:
     States are compared, so nothing is guessed from times, sizes or counters of the files.
     """
     total = 0
+    all_places: list[layout.SourceLayout] = []
     with sqlite.closing(sqlite.connect_writable(ready.copy)) as conn:
         compare.prepare(conn)
         for item in ready.backups.items:
@@ -290,13 +302,19 @@ def _carry_late_writes(ready: _Prepared) -> int:
             with sqlite.attached(conn, item.source, "src", frozen=False):
                 _require_same_schema(conn, ready, item.label)
                 places = layout.place_attached(conn, item.label, ready.backups.layout)
-                names = {name: places.name(name) for name in sqlite.tables(conn, "src")}
+                all_places.append(places)
+                alone = [n for n in sqlite.tables(conn, "src") if places.union_of(n) is None]
+                names = {name: places.name(name) for name in alone}
                 with sqlite.transaction(conn):
                     carried = changes.carry_all(conn, names, frm="src")
                 touched = {c.table for c in carried}
                 names = {theirs: ours for theirs, ours in names.items() if ours in touched}
                 changes.require_equal(conn, names, left="src", right="main")
             total += sum(c.total for c in carried)
+        paths = {b.label: b.source for b in ready.backups.items}
+        for union in ready.backups.layout.unions:
+            parts = unions.parts_of(union, all_places, paths, frozen=False)
+            total += union_changes.carry_late(conn, union, parts).total
     files.fsync_file(ready.copy)
     log.info("cut-over: %d rows written since the backup were carried over", total)
     return total

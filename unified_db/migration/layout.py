@@ -56,6 +56,11 @@ class SourceLayout:
         """What the object called *original* in the source is called in the unified file."""
         return self.renamed.get(original, original)
 
+    @property
+    def united_elsewhere(self) -> tuple[Placed, ...]:
+        """United tables whose home is another source, with what stands on them."""
+        return tuple(p for p in self.placed if p.union is not None and p.union.home != self.label)
+
     def union_of(self, table: str) -> Union | None:
         """The united table that the source's *table* is part of; None where it stays alone."""
         found = (p.union for p in self.placed if p.original.kind == "table" and p.original.name == table)
@@ -135,8 +140,6 @@ def place_all(
         SourceError: As :func:`place` does.
     """
     require_known(layout, [label for label, _ in schemas])
-    if layout.unions:
-        raise UsageError("this version cannot unite tables yet", hint="Nothing was written. Rename one.")
     return tuple(place(label, objects, layout) for label, objects in schemas)
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified_db import sqlite
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE, holds_checkpoints
-from unified_db.migration.records import Backup, Finding
+from unified_db.migration.records import Backup, Backups, Finding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,27 +30,45 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_meaning(backups: Sequence[Backup], unified: Path) -> list[Finding]:
-    """Findings about LangGraph's tables; none where no source has them."""
+def check_meaning(backups: Backups, unified: Path) -> list[Finding]:
+    """Findings about LangGraph's tables; none where no source has them.
+
+    Where the tables of several sources are united, each source is looked for in what it brought.
+    """
     findings: list[Finding] = []
-    for backup in backups:
+    united = bool({u.table.lower() for u in backups.layout.unions} & {"checkpoints", "writes"})
+    for backup in backups.items:
         with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
             found = holds_checkpoints(conn)
         if found:
-            findings += _check_decoding(backup, unified)
-            findings += _check_links(backup, unified)
-            findings.append(asyncio.run(_check_newest_states(backup, unified)))
+            findings += _check_decoding(backup, unified, united=united)
+            findings += _check_links(backup, unified, united=united)
+            findings.append(asyncio.run(_check_newest_states(backup, unified, united=united)))
     return findings
 
 
-def _check_decoding(backup: Backup, unified: Path) -> list[Finding]:
-    return [
-        _decoding_finding(backup.label, what, _decode(backup.path, sql), _decode(unified, sql))
-        for what, sql in (
-            ("checkpoints", "SELECT type, checkpoint FROM checkpoints"),
-            ("writes", "SELECT type, value FROM writes"),
-        )
-    ]
+_CHECKPOINT_KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
+_WRITE_KEY = (*_CHECKPOINT_KEY, "task_id", "idx")
+
+
+def _of_old(table: str, alias: str, key: Sequence[str]) -> str:
+    """SQL that is true for the rows that the old file, attached as `old`, brought into a united table."""
+    same = " AND ".join(f"o.{k} = {alias}.{k}" for k in key)
+    return f"EXISTS (SELECT 1 FROM old.{table} o WHERE {same})"
+
+
+def _check_decoding(backup: Backup, unified: Path, *, united: bool) -> list[Finding]:
+    findings = []
+    for table, column, key in (
+        ("checkpoints", "checkpoint", _CHECKPOINT_KEY),
+        ("writes", "value", _WRITE_KEY),
+    ):
+        sql = f"SELECT type, {column} FROM main.{table} r"
+        before = _decode(backup.path, sql)
+        own = f"{sql} WHERE {_of_old(table, 'r', key)}" if united else sql
+        after = _decode(unified, own, beside=backup.path if united else None)
+        findings.append(_decoding_finding(backup.label, table, before, after))
+    return findings
 
 
 def _decoding_finding(label: str, what: str, before: tuple[int, int], after: tuple[int, int]) -> Finding:
@@ -63,13 +82,13 @@ def _decoding_finding(label: str, what: str, before: tuple[int, int], after: tup
     )
 
 
-def _decode(path: Path, sql: str) -> tuple[int, int]:
+def _decode(path: Path, sql: str, *, beside: Path | None = None) -> tuple[int, int]:
     """How many rows of *sql* decode, of how many; what cannot be decoded is compared as bytes."""
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
     serializer = JsonPlusSerializer(pickle_fallback=False)
     total = failed = 0
-    with sqlite.closing(sqlite.connect_frozen(path)) as conn:
+    with sqlite.closing(sqlite.connect_frozen(path)) as conn, _beside(conn, beside):
         for kind, blob in conn.execute(sql):
             total += 1
             try:
@@ -79,42 +98,54 @@ def _decode(path: Path, sql: str) -> tuple[int, int]:
     return total - failed, total
 
 
-def _check_links(backup: Backup, unified: Path) -> list[Finding]:
+@contextmanager
+def _beside(conn: sqlite3.Connection, old: Path | None) -> Iterator[None]:
+    if old is None:
+        yield
+        return
+    with sqlite.attached(conn, old, "old"):
+        yield
+
+
+def _check_links(backup: Backup, unified: Path, *, united: bool) -> list[Finding]:
     orphans = (
-        "SELECT count(*) FROM checkpoints c WHERE parent_checkpoint_id IS NOT NULL AND NOT EXISTS ("
-        "SELECT 1 FROM checkpoints p WHERE p.thread_id = c.thread_id AND p.checkpoint_ns = c.checkpoint_ns "
-        "AND p.checkpoint_id = c.parent_checkpoint_id)"
+        "SELECT count(*) FROM main.checkpoints c WHERE parent_checkpoint_id IS NOT NULL AND NOT EXISTS ("
+        "SELECT 1 FROM main.checkpoints p WHERE p.thread_id = c.thread_id "
+        "AND p.checkpoint_ns = c.checkpoint_ns AND p.checkpoint_id = c.parent_checkpoint_id)"
     )
     homeless = (
-        "SELECT count(*) FROM writes w WHERE NOT EXISTS (SELECT 1 FROM checkpoints c WHERE "
+        "SELECT count(*) FROM main.writes w WHERE NOT EXISTS (SELECT 1 FROM main.checkpoints c WHERE "
         "c.thread_id = w.thread_id AND c.checkpoint_ns = w.checkpoint_ns "
         "AND c.checkpoint_id = w.checkpoint_id)"
     )
     return [
-        _count_finding(backup, unified, check, sql)
-        for check, sql in (
-            ("checkpoints without their parent", orphans),
-            ("writes without their checkpoint", homeless),
+        _count_finding(backup, unified, check, sql, own if united else None)
+        for check, sql, own in (
+            ("checkpoints without their parent", orphans, _of_old("checkpoints", "c", _CHECKPOINT_KEY)),
+            ("writes without their checkpoint", homeless, _of_old("writes", "w", _WRITE_KEY)),
         )
     ]
 
 
-def _count_finding(backup: Backup, unified: Path, check: str, sql: str) -> Finding:
-    counts = []
-    for path in (backup.path, unified):
-        with sqlite.closing(sqlite.connect_frozen(path)) as conn:
-            counts.append(int(conn.execute(sql).fetchone()[0]))
-    before, after = counts
+def _count_finding(backup: Backup, unified: Path, check: str, sql: str, own: str | None) -> Finding:
+    """With *own*, a condition for the rows of this source: others may have brought what they lacked."""
+    with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
+        before = int(conn.execute(sql).fetchone()[0])
+    with (
+        sqlite.closing(sqlite.connect_frozen(unified)) as conn,
+        _beside(conn, backup.path if own else None),
+    ):
+        after = int(conn.execute(f"{sql} AND {own}" if own else sql).fetchone()[0])
     return Finding(
         check=check,
         where=backup.label,
-        required=f"{before:,}, as in the old file",
+        required=f"at most {before:,}" if own else f"{before:,}, as in the old file",
         measured=f"{after:,}",
-        passed=before == after,
+        passed=after <= before if own else before == after,
     )
 
 
-async def _check_newest_states(backup: Backup, unified: Path) -> Finding:
+async def _check_newest_states(backup: Backup, unified: Path, *, united: bool) -> Finding:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     from unified_db.runtime.saver import UnifiedAsyncSqliteSaver
@@ -128,7 +159,7 @@ async def _check_newest_states(backup: Backup, unified: Path) -> Finding:
             _frozen_saver(AsyncSqliteSaver, unified) as stock,
             _frozen_saver(UnifiedAsyncSqliteSaver, unified) as ours,
         ):
-            wrong = [p for p in places if not await _same_state(p, old, (stock, ours))]
+            wrong = [p for p in places if not await _same_state(p, old, (stock, ours), united=united)]
     threads = len({thread for thread, _ in places})
     log.info("validation: newest state of %s threads read through both savers", f"{threads:,}")
     return Finding(
@@ -141,15 +172,27 @@ async def _check_newest_states(backup: Backup, unified: Path) -> Finding:
 
 
 async def _same_state(
-    place: tuple[str, str], old: AsyncSqliteSaver, others: Sequence[AsyncSqliteSaver]
+    place: tuple[str, str], old: AsyncSqliteSaver, others: Sequence[AsyncSqliteSaver], *, united: bool
 ) -> bool:
-    config = {"configurable": {"thread_id": place[0], "checkpoint_ns": place[1]}}
+    config: Any = {"configurable": {"thread_id": place[0], "checkpoint_ns": place[1]}}
     wanted = await _read(old.aget_tuple, config)
+    if united and wanted is not None and not isinstance(wanted, str):
+        # Another source may have a newer state of this thread, and more writes to this one.
+        config = wanted.config
     for saver in others:
         found = await _read(saver.aget_tuple, config)
+        if united and found is not None and not isinstance(found, str):
+            found = _without_others_writes(found, wanted)
         if wanted != found and _bytes_of(old, wanted) != _bytes_of(old, found):
             return False
     return True
+
+
+def _without_others_writes(found: CheckpointTuple, wanted: Any) -> CheckpointTuple:
+    """*found* with only those pending writes whose task and channel *wanted* has."""
+    own = {(task, channel) for task, channel, _ in getattr(wanted, "pending_writes", None) or ()}
+    pending = [w for w in found.pending_writes or () if (w[0], w[1]) in own]
+    return found._replace(pending_writes=pending)
 
 
 async def _read(get: Callable[[Any], Awaitable[CheckpointTuple | None]], config: Any) -> Any:

@@ -26,6 +26,7 @@ from unified_db.migration.layout import configured, place_all
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
 from unified_db.migration.report import schema_markdown
 from unified_db.migration.runs import RunFolder
+from unified_db.migration.unions import require_agreement
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     places = place_all([(s.label, s.objects) for s in sources], layout)
     collisions = find_collisions(places, {s.label: s.kind for s in sources})
     require_no_collisions(collisions)
+    require_agreement(places, layout)
     space = tuple(_space_needs(config, sources, run))
     _require_space(space)
     _require_runtime(config)

@@ -37,6 +37,7 @@ from unified_db.migration.records import (
     UnifiedFile,
     Verdict,
 )
+from unified_db.migration.unions import require_agreement
 
 log = logging.getLogger(__name__)
 
@@ -231,6 +232,7 @@ def _look(
     layout = from_options(renames, unions, schemas)
     places = place_all(schemas, layout)
     require_no_collisions(find_collisions(places, {s.label: s.kind for s in looked}))
+    require_agreement(places, layout)
     return looked, layout
 
 

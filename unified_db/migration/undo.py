@@ -21,7 +21,7 @@ import zstandard
 
 from unified_db import files, sources, sqlite
 from unified_db.errors import RollbackError, RunLockedError, UnifyError
-from unified_db.migration import application, changes, compare, copy, langgraph
+from unified_db.migration import application, changes, compare, copy, langgraph, union_changes, unions
 from unified_db.migration.changes import Carried
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, read_entries, standing_acts
@@ -177,8 +177,10 @@ def carry_back(config: MigrationConfig, run: RunFolder) -> list[Carried]:
         return []
     application.require_no_holders([config.target_path], after="the stop")
     carried: list[Carried] = []
-    for old in _old_files(run, standing):
+    olds = _old_files(run, standing)
+    for old in olds:
         carried += _carry_into(old, config.target_path)
+    carried += _carry_unions(olds, config.target_path)
     total = sum(c.total for c in carried)
     log.info("undo: %d rows written since the switch were carried into the old files", total)
     return carried
@@ -188,10 +190,17 @@ def find_drift(config: MigrationConfig, run: RunFolder) -> list[str]:
     """Schema objects that changed in the unified file since the switch, as "kind name" with what happened."""
     standing = standing_acts(run)
     wanted: dict[tuple[str, str], str | None] = {}
+    elsewhere: list[SchemaObject] = []
     for old in _old_files(run, standing):
         with sources.reading(old.path) as conn:
-            wanted |= _definitions(old.place(conn).unified)
-            wanted |= _with_upgrade(conn)
+            places = old.place(conn)
+            upgraded = _with_upgrade(conn)
+        away = places.united_elsewhere
+        wanted |= _definitions([p.unified for p in places.placed if p not in away])
+        wanted |= {} if any(p.unified.name == "writes" for p in away) else upgraded
+        elsewhere += [p.unified for p in away]
+    # A united table is defined as its home defines it; only what the home lacks came from others.
+    wanted = _definitions(elsewhere) | wanted
     with sources.reading(config.target_path) as conn:
         found = _definitions(copy.read_objects(conn))
     drift = [f"{kind} {name} is new" for kind, name in found.keys() - wanted.keys()]
@@ -201,7 +210,7 @@ def find_drift(config: MigrationConfig, run: RunFolder) -> list[str]:
 
 
 def _definitions(objects: Sequence[SchemaObject]) -> dict[tuple[str, str], str | None]:
-    return {(o.kind, o.name): o.sql for o in objects}
+    return {(o.kind, o.name.lower()): o.sql for o in objects}
 
 
 def _with_upgrade(conn: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
@@ -224,7 +233,8 @@ def _carry_into(old: _OldFile, unified: Path) -> list[Carried]:
         places = old.place(conn)
         with sqlite.attached(conn, unified, "unified", frozen=False):
             there = set(sqlite.tables(conn, "unified"))
-            names = {places.name(n): n for n in sqlite.tables(conn) if places.name(n) in there}
+            alone = [n for n in sqlite.tables(conn) if places.union_of(n) is None]
+            names = {places.name(n): n for n in alone if places.name(n) in there}
             if _needs_task_path(conn, names):
                 langgraph.upgrade_writes(conn)
             with sqlite.transaction(conn):
@@ -233,6 +243,21 @@ def _carry_into(old: _OldFile, unified: Path) -> list[Carried]:
             equal = {ours: theirs for theirs, ours in names.items() if ours in touched}
             changes.require_equal(conn, equal, left="main", right="unified")
     files.fsync_file(old.path)
+    return carried
+
+
+def _carry_unions(olds: Sequence[_OldFile], unified: Path) -> list[Carried]:
+    """Carry every united table back; the old files are looked at together, since a row may be in several."""
+    layout = olds[0].layout if olds else Layout()
+    places = []
+    for old in olds if layout.unions else ():
+        with sources.reading(old.path) as conn:
+            places.append(old.place(conn))
+    paths = {old.label: old.path for old in olds}
+    carried: list[Carried] = []
+    for union in layout.unions:
+        parts = unions.parts_of(union, places, paths, frozen=False)
+        carried += union_changes.carry_back(union, parts, unified)
     return carried
 
 

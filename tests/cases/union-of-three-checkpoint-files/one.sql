@@ -1,0 +1,7 @@
+CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '', checkpoint_id TEXT NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB, PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id));
+CREATE TABLE writes (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '', checkpoint_id TEXT NOT NULL, task_id TEXT NOT NULL, task_path TEXT NOT NULL DEFAULT '', idx INTEGER NOT NULL, channel TEXT NOT NULL, type TEXT, value BLOB, PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx));
+INSERT INTO checkpoints VALUES ('shared', '', '1', NULL, 'json', '{"v": 1, "id": "1", "ts": "2026", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}', '{}');
+INSERT INTO checkpoints VALUES ('shared', '', '2', '1', 'json', '{"v": 1, "id": "2", "ts": "2026", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}', '{}');
+INSERT INTO checkpoints VALUES ('only-one', '', '1', NULL, 'json', '{"v": 1, "id": "1", "ts": "2026", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}', '{}');
+INSERT INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value, task_path) VALUES ('shared', '', '1', 'task', 0, 'messages', 'json', '[1]', '');
+INSERT INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value, task_path) VALUES ('only-one', '', '1', 'task', 0, 'messages', 'json', '[7]', '~path');

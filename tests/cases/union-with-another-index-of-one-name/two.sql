@@ -1,0 +1,2 @@
+CREATE TABLE t (k TEXT PRIMARY KEY, v);
+CREATE INDEX i ON t (v, k);

@@ -1,0 +1,10 @@
+CREATE TABLE "Items" (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT UNIQUE, v, w GENERATED ALWAYS AS (v * 2));
+CREATE INDEX by_v ON Items (v);
+CREATE TRIGGER counted AFTER INSERT ON Items BEGIN UPDATE Items SET v = v + 1 WHERE id = new.id; END;
+CREATE VIEW one_view AS SELECT v FROM Items;
+CREATE TABLE one_refers (item REFERENCES Items (id));
+INSERT INTO one_refers VALUES (1), (99);
+INSERT INTO Items (id, code, v) VALUES (1, 'a', 1), (5, NULL, 0.0), (8, 'h', NULL);
+UPDATE sqlite_sequence SET seq = 70;
+ANALYZE;
+INSERT INTO one_refers VALUES (zeroblob(300000));
