@@ -24,7 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tests.runtime.support import checkpoint, config, lock_is_free, metadata, table
-from unified_db import UnifiedAsyncSqliteSaver, UnifiedDatabase, UnifiedSqliteSaver
+from unified_db import (
+    UnifiedAsyncSqliteSaver,
+    UnifiedAsyncSqliteStore,
+    UnifiedDatabase,
+    UnifiedSqliteSaver,
+)
 from unified_db.errors import (
     ForeignCommitError,
     RuntimeUseError,
@@ -452,6 +457,35 @@ async def test_other_savers_of_the_same_file_take_part(db: UnifiedDatabase, path
         assert rows(path) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("first", ["aput", "aput_writes", "acopy_thread", "aput of the store"])
+async def test_a_lent_connection_takes_part_from_its_first_call_on(
+    db: UnifiedDatabase, path: Path, first: str
+) -> None:
+    """Which file it belongs to is only known once it has been opened."""
+    import aiosqlite
+
+    theirs = UnifiedAsyncSqliteSaver(db)
+    saved = await theirs.aput(config("source"), checkpoint(), metadata(), {})
+    await UnifiedAsyncSqliteStore(db).setup()
+    before = [table(path, name) for name in ("checkpoints", "writes", "store")]
+    async with aiosqlite.connect(path) as conn:
+        lent, store = UnifiedAsyncSqliteSaver(conn), UnifiedAsyncSqliteStore(conn)
+        calls = {
+            "aput": lambda: lent.aput(config("t"), checkpoint(), metadata(), {}),
+            "aput_writes": lambda: lent.aput_writes(saved, [("c", 1)], "task"),
+            "acopy_thread": lambda: lent.acopy_thread("source", "copy"),
+            "aput of the store": lambda: store.aput(("a",), "b", {"c": 1}),
+        }
+        with pytest.raises(ValueError, match="later"):
+            async with db.transaction():
+                await calls[first]()
+                raise ValueError("later")
+        assert [table(path, name) for name in ("checkpoints", "writes", "store")] == before
+        async with db.transaction():
+            await calls[first]()
+        assert [table(path, name) for name in ("checkpoints", "writes", "store")] != before
+
+
 # --- Cancelling ------------------------------------------------------------------------------------
 
 
@@ -715,6 +749,21 @@ async def test_a_stock_saver_on_our_connection_cannot_commit_our_transaction(
 def test_a_database_in_memory_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="names no file"):
         UnifiedDatabase(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("postgresql://ada:secret@host/app", "begins with 'postgresql'", id="another-database"),
+        pytest.param("{folder}", "is a folder", id="a-folder"),
+        pytest.param("{folder}/missing/app.sqlite", "missing is not a folder", id="a-folder-that-is-missing"),
+    ],
+)
+def test_a_path_that_cannot_be_a_database_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        UnifiedDatabase(name.format(folder=tmp_path))
+    assert "secret" not in str(caught.value) + caught.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_url_names_the_file_too(path: Path) -> None:

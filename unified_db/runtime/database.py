@@ -75,7 +75,7 @@ class UnifiedDatabase:
             engine_options: For `create_engine` and `create_async_engine`: `echo`, `json_serializer`, ...
 
         Raises:
-            UsageError: *path* names no file.
+            UsageError: *path* names no file, or one in a folder that does not exist.
         """
         self.path = _path_of(path).absolute()
         self.settings = FileSettings(synchronous, busy_timeout_s)
@@ -231,4 +231,21 @@ def _path_of(path: str | Path) -> Path:
             hint="A database in memory belongs to one connection, so nothing can share it. Give the path of "
             "a file; it is made where it is missing.",
         )
+    if "://" in name:
+        raise UsageError(
+            f"the URL begins with {name.split(':')[0]!r}; expected a path, or a URL of SQLite",
+            hint="The unified database is one SQLite file. Give its path.",
+        )
+    _require_place(Path(name))
     return Path(name)
+
+
+def _require_place(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="Give the path of a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{path} cannot be made: {path.parent} is not a folder that exists",
+            hint="Nothing was made. Create the folder, or correct the path; a relative one counts from "
+            f"{Path.cwd()}.",
+        )

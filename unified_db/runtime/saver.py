@@ -186,7 +186,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         new_versions: ChannelVersions,  # noqa: ARG002 - the stock signature
     ) -> RunnableConfig:
         """Save a checkpoint; see the stock saver. *new_versions* is not stored, as there."""
-        unit = unit_of(self._lane.key, config)
+        unit = await self._unit(config)
         if unit is not None:
             unit.note(place_of(config)._replace(checkpoint_id=checkpoint["id"]))
         await self._write(checkpoint_row(config, checkpoint, metadata, self.serde), unit)
@@ -200,6 +200,7 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
         task_path: str = "",
     ) -> None:
         """Save a task's pending writes; see the stock saver."""
+        await self._unit()
         unit = await unit_of_writes_async(self._lane.key, config, lambda: self._exists(config))
         await self._write(write_rows(config, writes, (task_id, task_path), self.serde), unit)
 
@@ -209,46 +210,48 @@ class UnifiedAsyncSqliteSaver(AsyncSqliteSaver):
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread, also on a file that has no tables yet."""
-        await self._write(upkeep.delete_thread(str(thread_id)), self._unit())
+        await self._write(upkeep.delete_thread(str(thread_id)), await self._unit())
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete what these runs wrote, save for what delta channels of later checkpoints need."""
-        await self._write(upkeep.delete_for_runs(run_ids, self.serde), self._unit())
+        await self._write(upkeep.delete_for_runs(run_ids, self.serde), await self._unit())
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and pending writes of a thread to another one."""
-        await self._write(upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), self._unit())
+        await self._write(
+            upkeep.copy_thread(str(source_thread_id), str(target_thread_id)), await self._unit()
+        )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each namespace, and what its delta channels need."""
-        await self._write(upkeep.prune(thread_ids, strategy, self.serde), self._unit())
+        await self._write(upkeep.prune(thread_ids, strategy, self.serde), await self._unit())
 
     # --- Where all of it goes through --------------------------------------------------------
 
     async def _read(
         self, read: Read[Result], config: RunnableConfig | None, namespace: tuple[str, str | None] | None
     ) -> Result:
-        if not self.is_setup:
-            await self.setup()
-        unit = unit_of(self._lane.key, config)
+        unit = await self._unit(config)
         return await (self._lane.read(read) if unit is None else unit.read(self._lane, read, namespace))
 
     async def _write(self, work: Work, unit: Unit | None) -> None:
-        if not self.is_setup:
-            await self.setup()
         if unit is not None:
             unit.add(work)
         else:
             await self._lane.write(work)
 
-    def _unit(self) -> Unit | None:
-        return unit_of(self._lane.key, None)
+    async def _unit(self, config: RunnableConfig | None = None) -> Unit | None:
+        # A lent connection tells which file it is once it is open, and a transaction is of a file.
+        if not self.is_setup:
+            await self.setup()
+        return unit_of(self._lane.key, config)
 
     # --- From other threads ------------------------------------------------------------------
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """`aget_tuple`, from another thread than the event loop's."""
-        return marked(self._from_thread(self.aget_tuple(config), "aget_tuple"), self._unit())
+        found = self._from_thread(self.aget_tuple(config), "aget_tuple")
+        return marked(found, unit_of(self._lane.key, None))
 
     def list(
         self,

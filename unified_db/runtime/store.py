@@ -23,7 +23,7 @@ from unified_db.runtime.connections import BUSY_TIMEOUT_S
 from unified_db.runtime.lanes import AsyncLane, SyncLane, close_file, is_file, open_file
 from unified_db.runtime.lent import LentAsyncLane, LentLane
 from unified_db.runtime.store_batch import Batch, make_store_tables, store_is_current, sweep
-from unified_db.runtime.units import nowhere, unit_of
+from unified_db.runtime.units import any_unit, nowhere, unit_of
 from unified_db.runtime.work import Call
 
 if TYPE_CHECKING:
@@ -135,12 +135,19 @@ class _Queue(asyncio.Queue[Any]):
     def put_nowait(self, item: Any) -> None:
         """Queue a future and its operation."""
         store = self._store()
-        if store is None or unit_of(store._lane.key, None) is None:  # noqa: SLF001 - its own store
+        if store is None or not _may_be_inside(store):
             super().put_nowait(item)
             return
         task = asyncio.get_running_loop().create_task(_do(store, *item))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _may_be_inside(store: UnifiedAsyncSqliteStore) -> bool:
+    # A lent connection tells which file it is once it is open.
+    if not store.is_setup:
+        return any_unit()
+    return unit_of(store._lane.key, None) is not None  # noqa: SLF001 - its own store
 
 
 async def _do(store: UnifiedAsyncSqliteStore, future: asyncio.Future[Any], op: Op) -> None:

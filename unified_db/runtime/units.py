@@ -285,6 +285,11 @@ def nowhere() -> Iterator[None]:
         _current.set(before)
 
 
+def any_unit() -> bool:
+    """Whether this context is in a transaction of some file."""
+    return bool(_current.get())
+
+
 def open_units(key: FileKey | None) -> list[Unit]:
     """All units of a file in this process that have not ended."""
     return list(_open.get(key, {}).values()) if key is not None and _open.get(key) else []
