@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,60 +35,6 @@ def test_the_runbook_lists_every_exit_code() -> None:
 # --- docs/runtime.md ----------------------------------------------------------------------------------
 
 GUIDE = ROOT / "docs" / "runtime.md"
-# Runs blocks of one namespace as a notebook does: on one event loop, `await` outside of functions too.
-RUN_BLOCKS = """
-import ast, asyncio, inspect, json, sys
-
-async def main():
-    names = {"__name__": "__main__"}
-    for code in json.load(sys.stdin):
-        made = compile(code, "runtime.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        result = eval(made, names)
-        if made.co_flags & inspect.CO_COROUTINE:
-            await result
-
-asyncio.run(main())
-print("all blocks ran")
-"""
-
-
-def blocks_of(page: Path) -> list[tuple[str, str]]:
-    """Language and text of each code block, moved down to the lines that it has on the page."""
-    text = page.read_text()
-    return [
-        (found[1], "\n" * text[: found.start(2)].count("\n") + found[2])
-        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ]
-
-
-def test_every_block_of_the_runtime_guide_runs(tmp_path: Path) -> None:
-    blocks = blocks_of(GUIDE)
-    assert {language for language, _ in blocks} == {"python", "ini", "bash"}
-    to_run, commands = [], []
-    for language, code in blocks:
-        named = re.match(r"# (\S+\.\w+)\n", code.lstrip("\n"))
-        if named is not None:
-            file = tmp_path / named[1]
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(code.lstrip("\n"))
-        elif language == "python":
-            to_run.append(code)
-        else:
-            commands += [line for line in code.splitlines() if line.strip()]
-    ran = run([sys.executable, "-c", RUN_BLOCKS], tmp_path, stdin=json.dumps(to_run))
-    assert ran.stdout == "all blocks ran\n"
-    assert len(to_run) > 10
-    for command in commands:
-        line, _, promised = command.partition("#")
-        shown = run([sys.executable, "-m", *line.split()], tmp_path)
-        assert promised.strip() in shown.stdout
-        assert promised
-
-
-def run(command: list[str], folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(command, cwd=folder, input=stdin, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran
 
 
 def test_the_runtime_guide_lists_every_error() -> None:

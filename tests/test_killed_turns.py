@@ -7,11 +7,17 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+
+from unified_db.migration.processes import free_port
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
@@ -28,11 +34,27 @@ OF_A_GRAPH = OF_A_COMMIT | {
 }
 OF_A_MESSAGE = OF_A_GRAPH | {"before remember", "after remember", "sql INSERT INTO messages"}
 
+# The server as it is, but for a model that says when it is called and then takes its time.
+WITH_A_SLOW_MODEL = """
+import sys, time
+from pathlib import Path
+
+sys.path.insert(0, "")
+import server
+from chat.model import OfflineChatModel
+
+def answer_slowly(*_args):
+    Path("called").touch()
+    time.sleep(120)
+
+OfflineChatModel._answer = answer_slowly
+server.main()
+"""
+
 
 def kill(tmp_path: Path, example: str, scenario: str, *, inside: bool = False) -> list[dict[str, Any]]:
     """Turns of a copy of *example*, each killed at another step; or at another page inside COMMIT."""
-    ignored = shutil.ignore_patterns("*.db*", "*.sqlite*", "*.pid", "__pycache__", ".pytest_cache")
-    backend = shutil.copytree(EXAMPLES / example / "backend", tmp_path / "backend", ignore=ignored)
+    backend = copy_backend(example, tmp_path)
     run = subprocess.run(
         [sys.executable, HERE / "killed_turns.py", backend, scenario, *(["inside"] if inside else [])],
         capture_output=True,
@@ -42,6 +64,11 @@ def kill(tmp_path: Path, example: str, scenario: str, *, inside: bool = False) -
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return list(json.loads(run.stdout))
+
+
+def copy_backend(example: str, into: Path) -> Path:
+    ignored = shutil.ignore_patterns("*.db*", "*.sqlite*", "*.pid", "__pycache__", ".pytest_cache")
+    return shutil.copytree(EXAMPLES / example / "backend", into / "backend", ignore=ignored)
 
 
 def state_of(tmp_path: Path, files: tuple[str, str], thread_id: str) -> tuple[int, ...]:
@@ -92,6 +119,59 @@ def test_a_turn_killed_at_any_page_of_its_commit_leaves_neither(tmp_path: Path) 
     assert set(states[:-1]) == {(0, 0, 0, 0)}
     assert min(states[-1]) > 0
     require_sound(tmp_path)
+
+
+def test_a_server_killed_while_its_model_is_called_leaves_neither_and_serves_again(tmp_path: Path) -> None:
+    backend = copy_backend("chat_backend_unified", tmp_path)
+    subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=backend, check=True)
+    message = {"thread_id": "t", "message": "hello"}
+    with serving(backend, ["-c", WITH_A_SLOW_MODEL]) as (server, url), ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.post, f"{url}/api/chat", json=message, timeout=60)
+        until((backend / "called").exists)
+        # Whoever else writes does not wait for the model.
+        provider = {"name": "other", "api_key": "sk-demo-SECRET-other"}
+        assert httpx.post(f"{url}/api/providers", json=provider).status_code == httpx.codes.CREATED
+        server.kill()
+        assert isinstance(answer.exception(), httpx.HTTPError)
+    assert state_of(tmp_path, ONE_FILE, "t") == (0, 0, 0, 0)
+    with serving(backend, ["server.py"]) as (_, url):
+        assert httpx.get(f"{url}/api/providers").json()[0]["name"] == "other"
+        assert httpx.post(f"{url}/api/chat", json=message).status_code == httpx.codes.OK
+    assert state_of(tmp_path, ONE_FILE, "t")[:3] == (1, 2, 4)
+    require_sound(tmp_path)
+
+
+@contextmanager
+def serving(backend: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The example's server, ended with the block if it has not been before."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (backend / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [sys.executable, *command, "--port", str(port)], cwd=backend, stdout=log, stderr=log
+        )
+    try:
+        until(lambda: server.poll() is not None or answers(url))
+        assert server.poll() is None, (backend / "server.log").read_text()
+        yield server, url
+    finally:
+        server.kill()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/api/ping").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until *true*; a minute is a hang."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def require_sound(tmp_path: Path) -> None:
