@@ -8,22 +8,42 @@ Nothing here knows SQLite's format beyond the names of its sidecar files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from unified_db import pieces
+
 SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+Stamp = tuple[int, int, int, int, int]
+
+_CHUNK_BYTES = 64 << 20
+# What fits into a core's own cache is hashed while it is warm there.
+_READ_BYTES = 256 << 10
 _PARTIAL = re.compile(r"[0-9a-f]{8}\.partial(-wal|-shm|-journal)?")
 
 
-def digest_file(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal. Reads the file once."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def digest_file(path: Path, told: Callable[[int], None] | None = None) -> str:
+    """The file's SHA-256 in hexadecimal. Reads the file once; *told* is given bytes as they are read."""
+    digest, chunk = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while size := stream.readinto(chunk):
+            digest.update(chunk[:size])
+            if told is not None:
+                told(size)
+            pieces.look()
+    return digest.hexdigest()
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes whenever somebody writes to *path* or puts another file there."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def digest_bytes(content: bytes) -> str:
@@ -120,6 +140,38 @@ def link_durably(source: Path, target: Path) -> None:
     except OSError:
         copy_durably(source, target)
     fsync_folder(target.parent)
+
+
+def copy_content(source: Path, target: Path, told: Callable[[int], None] | None = None) -> None:
+    """Copy the bytes of *source*, which nobody writes, into the new file *target*; not made durable.
+
+    Stays inside the system's own memory, so it costs a third of reading and writing.
+
+    Args:
+        source: Any regular file.
+        target: Must not exist.
+        told: Is given the number of bytes after every chunk.
+    """
+    with source.open("rb") as reader, target.open("xb") as writer:
+        left = os.fstat(reader.fileno()).st_size
+        while left:
+            copied = _copy_chunk(reader.fileno(), writer.fileno(), min(left, _CHUNK_BYTES))
+            if not copied:
+                break
+            left -= copied
+            if told is not None:
+                told(copied)
+            pieces.look()
+
+
+def _copy_chunk(reader: int, writer: int, size_bytes: int) -> int:
+    try:
+        return os.copy_file_range(reader, writer, size_bytes)
+    except OSError as error:
+        # Two file systems of which one knows nothing of it.
+        if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+        return os.sendfile(writer, reader, None, size_bytes)
 
 
 def copy_durably(source: Path, target: Path) -> None:

@@ -18,13 +18,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import sqlite3
 import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -399,8 +398,10 @@ def reading(
         held.require_in_place()
 
 
-def copy_still(held: Held, into: Path) -> Path:
-    """Copy a still source to *into* with all that its sidecars hold, fsynced; *into*.
+def copy_still(held: Held, into: Path, told: Callable[[int], None] | None = None) -> Path:
+    """Copy a still source to *into* with all that its sidecars hold; the caller makes it durable.
+
+    *told* is given the number of bytes after every chunk. Returns *into*.
 
     SQLite does to the copy what it would have done to the source: it rolls a hot journal back, or
     brings the WAL into the file. What it must not do to a source, it may do to a copy.
@@ -413,13 +414,12 @@ def copy_still(held: Held, into: Path) -> Path:
     # One file per suffix: a name of SQLite's own making, whatever the source is called.
     for file in (held.path, *held.leftovers):
         suffix = file.name.removeprefix(held.path.name)
-        shutil.copyfile(file, files.sidecar(into, suffix))
+        files.copy_content(file, files.sidecar(into, suffix), told)
     held.require_in_place()
     if held.leftovers:
         sqlite.connect_writable(into).close()
         for leftover in files.sidecars(into):
             leftover.unlink()
-    files.fsync_file(into)
     return into
 
 

@@ -9,13 +9,17 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from unified_db import files
+from unified_db import files, pieces
 from unified_db.errors import SourceBusyError, SourceError
+
+# SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
+_MMAP_BYTES = 0x7FFF0000
+_STEP_BYTES = 16 << 20
 
 
 def quote_name(name: str) -> str:
@@ -45,8 +49,18 @@ def connect_frozen(path: Path) -> sqlite3.Connection:
     Only for our own finished copies (sqlite.org/uri.html, `immutable`).
     """
     conn = _connect(file_uri(path, mode="ro", immutable=1), timeout_s=0)
+    map_pages(conn)
     _first_look(conn, path)
     return conn
+
+
+def map_pages(conn: sqlite3.Connection, schema: str = "main") -> None:
+    """Have *conn* read the file of *schema* through the page cache's own memory, not through copies of it.
+
+    Twice as fast. A file that is shortened meanwhile ends the process, so this is for files of our
+    own, and for sources whose pages a snapshot holds in place.
+    """
+    conn.execute(f"PRAGMA {quote_name(schema)}.mmap_size={_MMAP_BYTES}")
 
 
 def connect_writable(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
@@ -63,11 +77,15 @@ def create(path: Path) -> sqlite3.Connection:
 
 def _connect(uri: str, *, timeout_s: float) -> sqlite3.Connection:
     try:
-        conn = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None)
+        # One thread at a time uses a connection, but not always the one that opened it.
+        conn = sqlite3.connect(
+            uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.OperationalError as error:
         raise SourceError(f"{uri} cannot be opened: {error}", hint="Nothing was written.") from error
     # Values may hold invalid UTF-8, which must be carried, not decoded.
     conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    pieces.make_interruptible(conn)
     return conn
 
 
@@ -114,6 +132,8 @@ def attached(conn: sqlite3.Connection, path: Path, name: str, *, frozen: bool = 
     """
     query: dict[str, str | int] = {"mode": "ro", "immutable": 1} if frozen else {"mode": "ro"}
     conn.execute(f"ATTACH ? AS {quote_name(name)}", (file_uri(path, **query),))
+    if frozen:
+        map_pages(conn, name)
     try:
         yield
     finally:
@@ -133,16 +153,38 @@ def transaction(conn: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[N
         raise
 
 
-def copy_database(source: sqlite3.Connection, into: Path) -> None:
-    """Copy what *source* sees to the new file *into*, in one step, and fsync it.
+def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], None] | None = None) -> None:
+    """Copy what *source* sees to the new file *into*, which the caller makes durable.
 
-    One step cannot be starved by a busy writer, as the incremental form can: it starts again
-    whenever another process writes (sqlite.org/backup.html).
+    The copy shows one snapshot, which is held from the first step to the last. That is also why the
+    steps never start over: SQLite does so only where the source was written since the step before,
+    and a held snapshot stays what it was (sqlite.org/backup.html).
+
+    Args:
+        source: Any connection; one that is in a transaction stays in it.
+        into: Must not exist.
+        told: Is given the number of bytes after every step.
     """
+    begun = not source.in_transaction
+    if begun:
+        source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    map_pages(source)
+    page_bytes, done = int(pragma(source, "page_size")), 0
+
+    def step(_status: int, remaining: int, total: int) -> None:
+        nonlocal done
+        if told is not None:
+            told((total - remaining - done) * page_bytes)
+        done = total - remaining
+        pieces.look()
+
     with _closing(sqlite3.connect(into, isolation_level=None)) as target:
+        # Thrown away after any failure, so it needs neither journal nor syncs.
         target.execute("PRAGMA synchronous=OFF")
-        source.backup(target, pages=-1)
-    files.fsync_file(into)
+        source.backup(target, pages=max(1, _STEP_BYTES // page_bytes), progress=step)
+    if begun:
+        source.execute("ROLLBACK")
 
 
 def integrity_problems(conn: sqlite3.Connection, *, limit: int = 10) -> list[str]:

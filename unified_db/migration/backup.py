@@ -12,13 +12,14 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from unified_db import files, sqlite
+from unified_db import files, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
 from unified_db.migration import instant
@@ -75,17 +76,65 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     Reads and writes every page once. Writers of a WAL source wait only while the snapshots are
     opened; writers of a rollback-journal source wait until its copy is done.
     """
+    copies = copy_sources(sources, into, timeout_s=timeout_s)
+    try:
+        return check_copies(copies)
+    except BaseException:
+        _remove([c.path for c in copies.items])
+        raise
+
+
+def copy_sources(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.0) -> Backups:
+    """As :func:`take_backups`, but the copies are neither checked nor durable yet and have no digest.
+
+    For who has other work to do with them meanwhile; :func:`check_copies` does the rest.
+    """
     started = time.monotonic()
     targets = _name_targets(sources, into)
     try:
         taken_at, lock_ms = _copy_one_instant(sources, targets, timeout_s=timeout_s)
-        items = tuple(_check(s, t) for s, t in zip(sources, targets, strict=True))
+        items = tuple(_unchecked(s, t) for s, t in zip(sources, targets, strict=True))
     except BaseException:
-        for target in targets:
-            target.unlink(missing_ok=True)
+        _remove(targets)
         raise
     seconds = time.monotonic() - started
     return Backups(taken_at=taken_at, lock_ms=round(lock_ms, 3), seconds=seconds, items=items)
+
+
+def check_copies(copies: Backups) -> Backups:
+    """*copies* with their digests, durable, and each one found intact.
+
+    Raises:
+        SourceError: A source is damaged.
+    """
+    started = time.monotonic()
+    sizes = sum(c.size_bytes for c in copies.items)
+    tally = pieces.Tally("backup", 2 * sizes)
+    tally.add(sizes)
+    by_size = sorted(copies.items, key=lambda c: c.size_bytes, reverse=True)
+    digests: dict[Path, str] = {}
+
+    def digest(copy: Backup) -> None:
+        digests[copy.path] = files.digest_file(copy.path, tally.add)
+
+    work = [partial(_settle, c.path) for c in copies.items]
+    work += [partial(digest, c) for c in by_size]
+    work += [partial(_require_intact_copy, c) for c in by_size]
+    # Settling only waits for the disk.
+    pieces.do_together(work, threads=pieces.cores() + len(copies.items))
+    items = tuple(c.model_copy(update={"sha256": digests[c.path]}) for c in copies.items)
+    seconds = copies.seconds + time.monotonic() - started
+    return copies.model_copy(update={"items": items, "seconds": seconds})
+
+
+def _settle(copy: Path) -> None:
+    files.fsync_file(copy)
+    files.fsync_folder(copy.parent)
+
+
+def _remove(copies: Sequence[Path]) -> None:
+    for copy in copies:
+        copy.unlink(missing_ok=True)
 
 
 def _copy_one_instant(
@@ -110,23 +159,41 @@ def _try_one_instant(
         held = [stack.enter_context(access.hold(s.path, timeout_s=timeout_s)) for s in sources]
         readers, taken_at, lock_ms = _open_snapshots(held, stack, timeout_s=timeout_s)
         log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
-        for item, target in zip(held, targets, strict=True):
-            with files.partial_file(target) as partial:
-                _copy(item, readers.get(item.path), partial)
-                partial.chmod(0o600)
+        tally = pieces.Tally("backup", 2 * access.total_bytes([h.path for h in held]))
+        pieces.do_together(
+            [
+                partial(_copy_whole, item, readers.get(item.path), target, tally)
+                for item, target in zip(held, targets, strict=True)
+            ]
+        )
         for item in held:
             item.require_in_place()
     return taken_at, lock_ms
 
 
-def _copy(held: access.Held, reader: sqlite3.Connection | None, into: Path) -> None:
+def _copy_whole(
+    held: access.Held, reader: sqlite3.Connection | None, target: Path, tally: pieces.Tally
+) -> None:
+    # Its name says that all of it is there, not that it would survive a power cut: that is seen to
+    # with the checks, and nobody but this run knows of it before.
+    with files.partial_file(target) as unfinished:
+        _copy(held, reader, unfinished, tally.add)
+        unfinished.chmod(0o600)
+
+
+def _copy(
+    held: access.Held,
+    reader: sqlite3.Connection | None,
+    into: Path,
+    told: Callable[[int], None] | None = None,
+) -> None:
     try:
         if reader is not None:
-            sqlite.copy_database(reader, into)
+            sqlite.copy_database(reader, into, told)
             # Writers of a rollback-journal source need not wait for the other copies too.
             reader.execute("ROLLBACK")
         else:
-            access.copy_still(held, into)
+            access.copy_still(held, into, told)
     except sqlite3.Error as error:
         raise sqlite.translate(error, held.path) from error
 
@@ -144,17 +211,18 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
     access.require_space({into: access.total_bytes([file.resolve()])})
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = into / f"{file.stem}-{moment}{file.suffix}"
-    with made_folder(into), files.partial_file(target) as partial:
+    with made_folder(into), files.partial_file(target) as unfinished:
         with access.hold(file, timeout_s=timeout_s) as held:
             # One file is one instant by itself: a reader's snapshot, without the writers' lock.
             reader = sqlite.connect_read_only(held.path, timeout_s=timeout_s) if held.live else None
             with sqlite.closing(reader) if reader else contextlib.nullcontext():
                 if reader:
                     reader.execute("BEGIN")
-                _copy(held, reader, partial)
+                _copy(held, reader, unfinished)
             held.require_in_place()
-        keep_mode_and_owner(partial, file)
-        taken = _check(PlainSource(file, file.name), partial).model_copy(update={"path": target})
+        keep_mode_and_owner(unfinished, file)
+        files.fsync_file(unfinished)
+        taken = _check(PlainSource(file, file.name), unfinished).model_copy(update={"path": target})
         files.write_durably(_digest_path(target), f"{taken.sha256}  {target.name}\n".encode(), mode=0o600)
     return taken
 
@@ -182,13 +250,13 @@ def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
     with made_folder(to.parent):
         _remove_partials(to)
         # Whole and checked before anything of the old file moves.
-        with files.partial_file(to) as partial:
+        with files.partial_file(to) as unfinished:
             with access.reading(backup, timeout_s=timeout_s, scratch=to.parent) as conn:
-                sqlite.copy_database(conn, partial)
-            with sqlite.closing(sqlite.connect_frozen(partial)) as conn:
+                sqlite.copy_database(conn, unfinished)
+            with sqlite.closing(sqlite.connect_frozen(unfinished)) as conn:
                 _require_intact(conn, backup)
-            keep_mode_and_owner(partial, to if to.exists() else backup)
-            files.fsync_file(partial)
+            keep_mode_and_owner(unfinished, to if to.exists() else backup)
+            files.fsync_file(unfinished)
             _require_unused(to)
             _move_aside(to)
     return to
@@ -301,20 +369,27 @@ def _reader(path: Path, stack: contextlib.ExitStack, *, timeout_s: float) -> sql
 
 
 def _check(source: Source, copy: Path) -> Backup:
-    with sqlite.closing(sqlite.connect_frozen(copy)) as conn:
-        _require_intact(conn, source.path)
-    mode = access.read_header(copy).journal_mode
-    size = copy.stat().st_size
-    log.info("backup: %s, %s bytes, integrity ok", source.label, f"{size:,}")
+    unchecked = _unchecked(source, copy)
+    _require_intact_copy(unchecked)
+    return unchecked.model_copy(update={"sha256": files.digest_file(copy)})
+
+
+def _unchecked(source: Source, copy: Path) -> Backup:
     return Backup(
         label=source.label,
         source=source.path,
         path=copy,
         kind=source.kind,
-        size_bytes=size,
-        sha256=files.digest_file(copy),
-        journal_mode=mode,
+        size_bytes=copy.stat().st_size,
+        sha256="",
+        journal_mode=access.read_header(copy).journal_mode,
     )
+
+
+def _require_intact_copy(copy: Backup) -> None:
+    with sqlite.closing(sqlite.connect_frozen(copy.path)) as conn:
+        _require_intact(conn, copy.source)
+    log.info("backup: %s, %s bytes, integrity ok", copy.label, f"{copy.size_bytes:,}")
 
 
 def _require_intact(conn: sqlite3.Connection, path: Path) -> None:

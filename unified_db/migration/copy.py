@@ -40,11 +40,21 @@ def create_the_rest(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -
     ordinary way would make its shadow tables again.
     """
     rest = [o for o in objects if o.sql and (o.kind != "table" or is_virtual(o))]
-    for item in rest:
-        if item.kind == "index":
-            conn.execute(str(item.sql))
+    create_indexes(conn, rest)
     as_text = [o for o in rest if o.kind != "index"]
     write_schema_rows(conn, as_text)
+
+
+def create_indexes(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+    """Create the indexes among *objects* in main that are not there yet."""
+    for item in objects:
+        if item.kind == "index" and item.sql and not _has_index(conn, item.name):
+            conn.execute(item.sql)
+
+
+def _has_index(conn: sqlite3.Connection, name: str) -> bool:
+    sql = "SELECT 1 FROM main.sqlite_schema WHERE type = 'index' AND lower(name) = lower(?)"
+    return conn.execute(sql, (name,)).fetchone() is not None
 
 
 def write_schema_rows(
@@ -79,6 +89,51 @@ def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, into:
         f"SELECT {names} FROM {quote_name(from_schema)}.{name} ORDER BY {order}"
     )
     return cursor.rowcount
+
+
+def can_transfer(conn: sqlite3.Connection, table: Table, *, schema: str) -> bool:
+    """True where `SELECT *` names exactly what *table* stores, and a transfer keeps its rowids.
+
+    It numbers the rows anew of a table that has neither an INTEGER PRIMARY KEY nor an index.
+    """
+    if any(c.generated for c in table.columns):
+        return False
+    if table.without_rowid or table.rowid_column is not None:
+        return True
+    sql = "SELECT 1 FROM pragma_index_list(?, ?)"
+    return conn.execute(sql, (table.name, schema)).fetchone() is not None
+
+
+def transfer_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, into: str) -> int | None:
+    """Copy *table* with its indexes into the empty table *into* in main as records, unread and unsorted.
+
+    What SQLite does for `SELECT *` between definitions that it finds equal, indexes included
+    (`xferOptimization` in its insert.c); takes half the time of copying by name and indexing after.
+
+    Args:
+        conn: With both schemas.
+        table: One that :func:`can_transfer` allows.
+        from_schema: Where it is.
+        into: A table of the same definition, whose indexes are there already.
+
+    Returns:
+        The number of rows; None, with nothing copied, where SQLite would go the ordinary way.
+    """
+    target, source = f"main.{quote_name(into)}", f"{quote_name(from_schema)}.{quote_name(table.name)}"
+    sql = f"INSERT INTO {target} SELECT * FROM {source}"
+    if not can_transfer(conn, sqlite.describe_table(conn, into), schema="main"):
+        return None
+    if _columns(conn, "main", into) != _columns(conn, from_schema, table.name):
+        return None
+    # Nothing but a transfer reads whole records, and it does so only into an empty table.
+    steps = {row[1] for row in conn.execute(f"EXPLAIN {sql}")}
+    if not steps & {"RowCell", "RowData"} or conn.execute(f"SELECT 1 FROM {target} LIMIT 1").fetchone():
+        return None
+    return conn.execute(sql).rowcount
+
+
+def _columns(conn: sqlite3.Connection, schema: str, table: str) -> list[tuple[Any, ...]]:
+    return conn.execute("SELECT * FROM pragma_table_xinfo(?, ?)", (table, schema)).fetchall()
 
 
 def copy_sequences(

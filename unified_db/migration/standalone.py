@@ -15,9 +15,10 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from unified_db import files, sqlite
+from unified_db import files, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import GateClosedError, SourceError, UsageError
 from unified_db.migration import backup, merge, runs, transcode, validate
@@ -109,12 +110,17 @@ def merge_sources(
 def _merge(
     plain: Sequence[PlainSource], place: Workplace, layout: Layout, looked: dict[Path, access.Identity]
 ) -> MergeReport:
-    taken = backup.take_backups(plain, place.unfinished).model_copy(update={"layout": layout})
-    readable, proof = transcode.to_one_encoding(taken.items, place.unfinished)
-    working = taken.model_copy(update={"items": readable})
+    copies = backup.copy_sources(plain, place.unfinished).model_copy(update={"layout": layout})
+    try:
+        readable, proof = transcode.to_one_encoding(copies.items, place.unfinished)
+        working = copies.model_copy(update={"items": readable})
+        taken, built = _check_and_build(copies, working, place.workshop / place.into.name)
+    except SourceError:
+        # Where a source is damaged, that is what to tell, whatever was noticed first.
+        backup.check_copies(copies)
+        raise
     # Built and proven beside the target, so that what appears there is proven already.
-    built = merge.merge_backups(working, place.workshop / place.into.name)
-    verdict = _with_findings(validate.validate(working, built), proof)
+    verdict = _with_findings(_prove(_with_digests(working, taken), built), proof)
     if not verdict.passed:
         place.keep_backups()
         raise GateClosedError(
@@ -128,6 +134,31 @@ def _merge(
     files.move_durably(built.path, place.into)
     place.keep_backups()
     return _report(place, taken, built, verdict)
+
+
+def _check_and_build(copies: Backups, working: Backups, into: Path) -> tuple[Backups, UnifiedFile]:
+    """Check *copies* while *into* is built from *working*: what reads and what writes take a core each."""
+    with pieces.crew() as hands:
+        checked = hands.start(partial(backup.check_copies, copies))
+        built = hands.start(partial(merge.build_unified, working, into))
+        hands.finish([checked, built])
+        return checked.result(), built.result()
+
+
+def _with_digests(working: Backups, taken: Backups) -> Backups:
+    digests = {item.path: item for item in taken.items}
+    items = tuple(digests.get(item.path, item) for item in working.items)
+    return working.model_copy(update={"items": items})
+
+
+def _prove(working: Backups, built: UnifiedFile) -> Verdict:
+    """The verdict on *built*, which is made durable meanwhile."""
+    stamps = {item.path: files.stamp(item.path) for item in working.items}
+    with pieces.crew(1) as hands:
+        settled = hands.start(partial(files.fsync_file, built.path))
+        verdict = validate.validate(working, built, stamps=stamps)
+        hands.finish([settled])
+    return verdict
 
 
 class Workplace:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-from unified_db import files, sqlite
+from unified_db import files, pieces, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration import compare, copy, definitions, langgraph, meaning, unions
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE
@@ -31,16 +33,24 @@ log = logging.getLogger(__name__)
 MAX_PLACES = 5
 
 
-def validate(backups: Backups, unified: UnifiedFile) -> Verdict:
+def validate(
+    backups: Backups, unified: UnifiedFile, *, stamps: Mapping[Path, files.Stamp] | None = None
+) -> Verdict:
     """Compare the unified file with its backups, by content and by meaning.
+
+    Args:
+        backups: With their digests.
+        unified: What was merged from them.
+        stamps: Of backups whose digest this process has taken since: that nobody wrote to
+            them is seen from these.
 
     Returns:
         The verdict of the validation gate; closed where a single bit differs.
 
-    Reads every page of the backups and of the unified file about twice.
+    Reads every page of the backups and of the unified file about twice, on all cores.
     """
     started = time.monotonic()
-    findings = [*_check_digests(backups), *check_content(backups, unified)]
+    findings = [f for found in pieces.do_together(_work(backups, unified, stamps or {})) for f in found]
     # Decoding rows that are known to differ would only say the same in more words.
     if all(f.passed for f in findings):
         findings += meaning.check_meaning(backups, unified.path)
@@ -50,37 +60,85 @@ def validate(backups: Backups, unified: UnifiedFile) -> Verdict:
     return verdict
 
 
-def check_content(backups: Backups, unified: UnifiedFile) -> list[Finding]:
-    """Findings about integrity, schema, sequences and cells."""
-    findings: list[Finding] = []
-    with sqlite.closing(sqlite.connect_frozen(unified.path)) as conn:
+Check = Callable[[], Sequence[Finding]]
+
+
+def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.Stamp]) -> list[Check]:
+    """All that content is checked for, in pieces that need nothing of each other."""
+    pairs = [(b, place_backup(b, backups.layout)) for b in backups.items]
+    work: list[Check] = [partial(_check_digest, b, stamps.get(b.path)) for b in backups.items]
+    work.append(partial(_alone, unified.path, lambda conn: [_check_integrity(conn)]))
+    for backup, places in pairs:
+        work.append(partial(_beside, unified.path, backup, partial(_check_schema, places=places)))
+        work += [
+            partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name))
+            for name in _table_names(backup)
+            if places.union_of(name) is None
+        ]
+    work.append(partial(_alone, unified.path, partial(_check_whole, backups=backups, pairs=pairs)))
+    return work
+
+
+def _table_names(backup: Backup) -> list[str]:
+    with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
+        return sqlite.tables(conn)
+
+
+def _alone(unified: Path, check: Callable[[sqlite3.Connection], Sequence[Finding]]) -> Sequence[Finding]:
+    """What *check* finds on a connection of its own, of which the unified file is main."""
+    with sqlite.closing(sqlite.connect_frozen(unified)) as conn:
         compare.prepare(conn)
-        findings.append(_check_integrity(conn))
-        violations = 0
-        all_places = [place_backup(b, backups.layout) for b in backups.items]
-        for backup, places in zip(backups.items, all_places, strict=True):
-            with sqlite.attached(conn, backup.path, "src"):
-                findings += _check_objects(conn, places)
-                findings += _check_tables(conn, places)
-                findings.append(_check_sequences(conn, places))
-                violations += sqlite.foreign_key_violations(conn, "src")
-        findings += _check_unions(conn, backups, all_places)
-        findings.append(_check_nothing_else(conn, all_places))
-        findings.append(_check_foreign_keys(conn, before=violations, united=bool(backups.layout.unions)))
-        findings += _check_header_numbers(conn, backups.items)
-    return findings
+        return check(conn)
 
 
-def _check_digests(backups: Backups) -> Iterator[Finding]:
+def _beside(
+    unified: Path, backup: Backup, check: Callable[[sqlite3.Connection], Sequence[Finding]]
+) -> Sequence[Finding]:
+    """As :func:`_alone`, with *backup* attached as src."""
+
+    def attach_and_check(conn: sqlite3.Connection) -> Sequence[Finding]:
+        with sqlite.attached(conn, backup.path, "src"):
+            return check(conn)
+
+    return _alone(unified, attach_and_check)
+
+
+def _check_schema(conn: sqlite3.Connection, *, places: SourceLayout) -> list[Finding]:
+    return [*_check_objects(conn, places), _check_sequences(conn, places)]
+
+
+def _check_whole(
+    conn: sqlite3.Connection, *, backups: Backups, pairs: Sequence[tuple[Backup, SourceLayout]]
+) -> list[Finding]:
+    all_places = [places for _, places in pairs]
+    violations = 0
     for backup in backups.items:
-        same = backup.path.exists() and files.digest_file(backup.path) == backup.sha256
-        yield Finding(
+        with sqlite.attached(conn, backup.path, "src"):
+            violations += sqlite.foreign_key_violations(conn, "src")
+    return [
+        *_check_unions(conn, backups, all_places),
+        _check_nothing_else(conn, all_places),
+        _check_foreign_keys(conn, before=violations, united=bool(backups.layout.unions)),
+        *_check_header_numbers(conn, backups.items),
+    ]
+
+
+def _check_digest(backup: Backup, stamp: files.Stamp | None) -> list[Finding]:
+    if not backup.path.exists():
+        same = False
+    elif stamp is not None:
+        same = files.stamp(backup.path) == stamp
+    else:
+        same = files.digest_file(backup.path) == backup.sha256
+    return [
+        Finding(
             check="backup is as it was taken",
             where=backup.label,
             required=f"sha256 {backup.sha256[:12]}",
             measured="the same" if same else "another or no file",
             passed=same,
         )
+    ]
 
 
 def _check_integrity(conn: sqlite3.Connection) -> Finding:
@@ -148,24 +206,23 @@ def _is_upgraded_writes(conn: sqlite3.Connection, wanted: SchemaObject, found: S
     return bool(found.sql == upgraded and filled == 0)
 
 
-def _check_tables(conn: sqlite3.Connection, places: SourceLayout) -> Iterator[Finding]:
-    for name in sqlite.tables(conn, "src"):
-        if places.union_of(name) is not None:
-            continue
-        rows = sqlite.count_rows(conn, name, "src")
-        if sqlite.has_table(conn, places.name(name)):
-            table = sqlite.describe_table(conn, name, "src")
-            wrong = _compare(conn, table, places.name(name))
-        else:
-            wrong = ["the table is not there"]
-        log.info("validation: %s from %s, %s rows compared", name, places.label, f"{rows:,}")
-        yield Finding(
+def _check_table(conn: sqlite3.Connection, *, places: SourceLayout, name: str) -> list[Finding]:
+    rows = sqlite.count_rows(conn, name, "src")
+    if sqlite.has_table(conn, places.name(name)):
+        table = sqlite.describe_table(conn, name, "src")
+        wrong = _compare(conn, table, places.name(name))
+    else:
+        wrong = ["the table is not there"]
+    log.info("validation: %s from %s, %s rows compared", name, places.label, f"{rows:,}")
+    return [
+        Finding(
             check="every row and cell",
             where=f"{places.label}: {_both_names(name, places.name(name))}",
             required=f"{rows:,} rows, equal",
             measured=f"{rows:,} rows, equal" if not wrong else "; ".join(wrong),
             passed=not wrong,
         )
+    ]
 
 
 def _both_names(theirs: str, ours: str) -> str:

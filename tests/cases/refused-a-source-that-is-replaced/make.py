@@ -16,7 +16,7 @@ def make(folder: Path) -> Iterator[list[Path]]:
     code = (
         "import os, shutil, sys, time\n"
         "while True: shutil.copyfile(sys.argv[2], sys.argv[1] + '.new'); "
-        "os.replace(sys.argv[1] + '.new', sys.argv[1]); time.sleep(0.002)"
+        "os.replace(sys.argv[1] + '.new', sys.argv[1]); time.sleep(0.0001)"
     )
     replacing = subprocess.Popen([sys.executable, "-c", code, path, other])
     try:

@@ -1,0 +1,206 @@
+"""Independent pieces of one phase on all cores, given up together, and how far they are.
+
+SQLite and hashing release Python's lock, so threads are enough. The caller's thread only waits:
+a signal, or an exception that Prefect throws into it, is met within a moment, whatever SQLite is
+doing in the others. Observers are told how far the work is; what they make of it is theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# How soon an exception thrown into a waiting thread is met; a signal does not wait for it.
+_LOOK_S = 0.2
+# A look at the halt flag costs about a microsecond; this many steps of SQLite take about a millisecond.
+_STEPS_BETWEEN_LOOKS = 100_000
+_TELL_EVERY_S = 0.1
+
+Observer = Callable[["Progress"], None]
+
+
+class Halt:
+    """Whether the pieces of a crew are to be given up: their own crew's word, or that of one around it."""
+
+    def __init__(self, around: Halt | None) -> None:
+        self._around = around
+        self._said = threading.Event()
+
+    def say(self) -> None:
+        """Have them given up."""
+        self._said.set()
+
+    def is_said(self) -> bool:
+        """True once they are."""
+        return self._said.is_set() or (self._around is not None and self._around.is_said())
+
+
+_halt: contextvars.ContextVar[Halt | None] = contextvars.ContextVar("unify_db_halt", default=None)
+_observers: contextvars.ContextVar[tuple[Observer, ...]] = contextvars.ContextVar(
+    "unify_db_observers", default=()
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase is.
+
+    Attributes:
+        done_bytes: Bytes read or written so far, small rows counted for more than their size.
+        total_bytes: What *done_bytes* ends at.
+    """
+
+    phase: str
+    done_bytes: int
+    total_bytes: int
+
+
+class Tally:
+    """Counts what the pieces of a phase have done, and tells the observers now and then."""
+
+    def __init__(self, phase: str, total_bytes: int) -> None:
+        self._phase = phase
+        self._total = max(total_bytes, 1)
+        self._done = 0
+        self._told = 0.0
+        self._lock = threading.Lock()
+        self._observers = _observers.get()
+
+    def add(self, done_bytes: int) -> None:
+        """Count *done_bytes* more; cheap enough to be called for every megabyte."""
+        self._reach(done_bytes, since_done=True)
+
+    def reach(self, done_bytes: int) -> None:
+        """Count that *done_bytes* are done in all; nothing where that was counted already."""
+        self._reach(done_bytes, since_done=False)
+
+    def _reach(self, done_bytes: int, *, since_done: bool) -> None:
+        with self._lock:
+            done = self._done + done_bytes if since_done else max(self._done, done_bytes)
+            self._done = min(done, self._total)
+            now = time.monotonic()
+            if now - self._told < _TELL_EVERY_S and self._done < self._total:
+                return
+            self._told = now
+            progress = Progress(self._phase, self._done, self._total)
+            for observer in self._observers:
+                _tell(observer, progress)
+
+
+def _tell(observer: Observer, progress: Progress) -> None:
+    # What only shows the work must not stop it.
+    try:
+        observer(progress)
+    except Exception:
+        log.debug("progress could not be shown", exc_info=True)
+
+
+@contextlib.contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Tell *observer* how far every phase of the block is, ten times a second at the most."""
+    token = _observers.set((*_observers.get(), observer))
+    try:
+        yield
+    finally:
+        _observers.reset(token)
+
+
+class HaltedError(Exception):
+    """Another piece failed or the work was interrupted; never leaves this module."""
+
+
+def look() -> None:
+    """Raise where the pieces of this thread are to be given up; for loops that are not SQLite's."""
+    halt = _halt.get()
+    if halt is not None and halt.is_said():
+        raise HaltedError
+
+
+def make_interruptible(conn: sqlite3.Connection, meanwhile: Callable[[], None] | None = None) -> None:
+    """Have statements of *conn* end with `interrupted` when this thread's pieces are given up.
+
+    *meanwhile* is called about every millisecond while a statement goes on.
+    """
+    halt = _halt.get()
+
+    def is_over() -> bool:
+        if meanwhile is not None:
+            meanwhile()
+        return halt is not None and halt.is_said()
+
+    if halt is not None or meanwhile is not None:
+        conn.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
+
+
+def cores() -> int:
+    """How many pieces are done at a time: the cores this process may use, four at the most."""
+    return max(1, min(len(os.sched_getaffinity(0)), 4))
+
+
+class Crew:
+    """Threads for the pieces of one block; leaving the block with an exception gives all of them up."""
+
+    def __init__(self, threads: int) -> None:
+        self._halt = Halt(_halt.get())
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unify-db")
+
+    def start(self, piece: Callable[[], _T]) -> Future[_T]:
+        """Have *piece* done as soon as a thread is free."""
+        context = contextvars.copy_context()
+        context.run(_halt.set, self._halt)
+        return self._pool.submit(context.run, piece)
+
+    def finish(self, futures: Sequence[Future[Any]]) -> None:
+        """Return when all *futures* have; the first exception among them is raised at once."""
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=_LOOK_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            look()
+
+    def close(self, *, failed: bool) -> None:
+        """End the threads; with *failed* as soon as what they are in can be left."""
+        if failed:
+            self._halt.say()
+        self._pool.shutdown(wait=True, cancel_futures=failed)
+
+
+@contextlib.contextmanager
+def crew(threads: int | None = None) -> Iterator[Crew]:
+    """A :class:`Crew` for the block; all pieces have ended when the block has, whichever way."""
+    hands = Crew(threads or cores())
+    try:
+        yield hands
+    except BaseException:
+        hands.close(failed=True)
+        raise
+    hands.close(failed=False)
+
+
+def do_together(pieces: Sequence[Callable[[], _T]], *, threads: int | None = None) -> list[_T]:
+    """Do all *pieces*, one for each core at a time; what they return, in their order.
+
+    The first exception of a piece is raised here once the others have been given up.
+
+    Args:
+        pieces: The costly ones first, so that none is left over at the end.
+        threads: How many at a time, where some only wait for the disk.
+    """
+    with crew(threads) as hands:
+        futures = [hands.start(piece) for piece in pieces]
+        hands.finish(futures)
+        return [future.result() for future in futures]
