@@ -125,6 +125,7 @@ def migrate(by: Phases, config: MigrationConfig, run: RunFolder, *, dry_run: boo
 def _rehearse(by: Phases, config: MigrationConfig, run: RunFolder) -> tuple[Verdict, ...]:
     """All that is done while the application goes on serving; the open verdicts of the three gates."""
     plan = by.plan(config, run)
+    gates.require_covered(plan)
     backups = by.backup(run, plan)
     unified = by.merge(run, backups)
     validation = by.validate(run, backups, unified)

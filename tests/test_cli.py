@@ -377,3 +377,30 @@ def _holds(environ: Path, text: bytes) -> bool:
         return text in environ.read_bytes()
     except OSError:
         return False
+
+
+def test_merge_and_validate_rename_and_unite(tmp_path: Path) -> None:
+    command = Command(tmp_path, tmp_path / "prefect")
+    sql = "CREATE TABLE t (k TEXT PRIMARY KEY, v); CREATE TABLE u (x);"
+    for name in ("a.db", "b.db"):
+        with closing(sqlite3.connect(command.cwd / name)) as connection:
+            connection.executescript(sql + f"INSERT INTO t VALUES ('{name}', 1), ('both', 2);")
+    layout = ["--rename", "b.db:u=other_u", "--union", "t"]
+    refused = command.json("merge", "a.db", "b.db", "--into", "unified.db")
+    assert refused["exit_code"] == 4
+    assert "[[rename]]" in refused["hint"]
+    merged = command.json("merge", "a.db", "b.db", "--into", "unified.db", *layout)
+    assert merged["exit_code"] == 0
+    assert {(t["name"], t["source"], t["original"], t["united"]) for t in merged["tables"]} == {
+        ("t", "a.db", None, True),
+        ("t", "b.db", None, True),
+        ("u", "a.db", None, False),
+        ("other_u", "b.db", "u", False),
+    }
+    assert "u of b.db is now other_u" in merged["hint"]
+    validated = command.json("validate", "a.db", "b.db", "--against", "unified.db", *layout)
+    assert validated["exit_code"] == 0
+    colliding = command.json("validate", "a.db", "b.db", "--against", "unified.db", "--union", "t")
+    assert colliding["exit_code"] == 4
+    unknown = command.json("merge", "a.db", "b.db", "--into", "unified.db", "--rename", "a.db:gone=x")
+    assert unknown["exit_code"] == 2

@@ -240,3 +240,107 @@ def test_a_merge_is_not_the_same_under_another_name(database: Make, tmp_path: Pa
 def test_definitions_agree_by_what_they_say(one: str, other: str, expected: bool) -> None:
     assert definitions.agree(one, other) is expected
     assert definitions.agree(other, one) is expected
+
+
+# ---- united tables -------------------------------------------------------------------------------
+
+UNITED = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, v, w); CREATE INDEX i ON t (v);"
+KEYED = "CREATE TABLE k (name TEXT PRIMARY KEY, v);"
+
+
+@pytest.fixture
+def united(database: Make, tmp_path: Path) -> tuple[list[Path], Path, dict[str, Any]]:
+    """Two sources of which t and k are united, the target, and the options that say so."""
+    sources = [
+        database(
+            "a.db",
+            f"{UNITED} {KEYED} INSERT INTO t VALUES (1, 'x', 1), (2, 'y', -0.0);"
+            "INSERT INTO k (rowid, name, v) VALUES (40, 'one', 1), (7, 'both', 2);",
+        ),
+        database(
+            "b.db",
+            f"{UNITED} {KEYED} INSERT INTO t VALUES (1, 'x', 1), (9, 'z', NULL);"
+            "INSERT INTO k VALUES ('both', 2), ('two', 'sk-SECRET');",
+        ),
+    ]
+    options = {"unions": [f"{sources[0]}:t", f"{sources[0]}:k"]}
+    standalone.merge_sources(sources, tmp_path / "unified.db", **options)
+    return sources, tmp_path / "unified.db", options
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        pytest.param("DELETE FROM t WHERE id = 2", "a.db: t, united: missing", id="a-row-of-the-home-lost"),
+        pytest.param("DELETE FROM t WHERE id = 9", "b.db: t, united: missing", id="a-row-of-another-lost"),
+        pytest.param("UPDATE t SET w = 0.0 WHERE id = 2", "a.db: t, united: changed.*w", id="minus-zero"),
+        pytest.param("UPDATE t SET w = 1.0 WHERE id = 1", "b.db: t, united: changed.*w", id="1-to-1.0"),
+        pytest.param("UPDATE t SET w = '' WHERE id = 9", "b.db: t, united: changed.*w", id="null-to-empty"),
+        pytest.param("INSERT INTO t VALUES (5, 5, 5)", "t: 1 of 4 rows are of none of them", id="a-stranger"),
+        pytest.param("UPDATE sqlite_sequence SET seq = 8", "counter, the highest t: 8", id="a-counter-reset"),
+        pytest.param(
+            "UPDATE k SET rowid = 50 WHERE rowid = 40", "a.db: k, united: missing rowid 40", id="moved"
+        ),
+        pytest.param("UPDATE k SET name = 'x' WHERE name = 'two'", "b.db: k, united: missing key", id="key"),
+        pytest.param("DROP INDEX i", "index i", id="an-index-lost"),
+        pytest.param("CREATE TRIGGER n AFTER INSERT ON t BEGIN SELECT 1; END", "trigger n", id="a-trigger"),
+        pytest.param("ALTER TABLE k ADD COLUMN x", "table k", id="a-new-column"),
+        pytest.param("DROP TABLE k", "k: the table is not there", id="a-table-lost"),
+    ],
+)
+def test_damage_to_a_united_table_closes_the_gate_and_is_named(
+    united: tuple[list[Path], Path, dict[str, Any]], sql: str, place: str
+) -> None:
+    sources, target, options = united
+    with closing(sqlite3.connect(target)) as conn:
+        conn.executescript(sql)
+    verdict = standalone.validate_sources(sources, target, **options).verdicts[0]
+    assert not verdict.passed
+    said = "\n".join(f"{f.check} {f.where}: {f.measured}" for f in verdict.failures)
+    assert re.search(place, said), said
+    assert "SECRET" not in said
+
+
+def test_a_united_table_counts_what_each_source_brought(
+    united: tuple[list[Path], Path, dict[str, Any]],
+) -> None:
+    sources, target, options = united
+    report = standalone.validate_sources(sources, target, **options)
+    assert report.verdicts[0].passed
+    counted = {f.where: f.measured for f in report.verdicts[0].findings if "row" in f.check}
+    assert counted[f"{sources[1]}: t, united"] == "2 rows, equal"
+    assert counted["t"] == "3 rows from 2 sources, of no other"
+    assert query(target, "SELECT rowid, name FROM k ORDER BY rowid") == [
+        (7, "both"),
+        (40, "one"),
+        (41, "two"),
+    ]
+
+
+def test_the_union_of_a_refusal_is_a_way_out(database: Make, tmp_path: Path) -> None:
+    sources = [database("a.db", CHECKPOINTS), database("b.db", CHECKPOINTS)]
+    error = refusal(sources, tmp_path / "unified.db")
+    assert "--rename" not in error.hint, "LangGraph's tables keep their names"
+    asked = tomllib.loads(error.hint.partition(":\n")[2])["union"]
+    assert [u["table"] for u in asked] == ["checkpoints", "writes"]
+    options = re.findall(r"--union (\S+)", error.hint)
+    assert standalone.merge_sources(sources, tmp_path / "unified.db", unions=options).changed
+
+
+def test_a_union_without_a_home_is_at_home_in_the_first_source_that_has_it(
+    database: Make, tmp_path: Path
+) -> None:
+    sources = [database("x.db", "CREATE TABLE x (y);"), database("a.db", KEYED), database("b.db", KEYED)]
+    assert standalone.merge_sources(sources, tmp_path / "unified.db", unions=["K"]).changed
+    with pytest.raises(UsageError, match="no source has a table nowhere"):
+        standalone.merge_sources(sources, tmp_path / "other.db", unions=["nowhere"])
+
+
+def test_what_differs_under_one_key_is_counted_and_never_shown(database: Make, tmp_path: Path) -> None:
+    sources = [
+        database("a.db", f"{KEYED} INSERT INTO k VALUES ('sk-SECRET-1', 1), ('b', 1), ('c', 1);"),
+        database("b.db", f"{KEYED} INSERT INTO k VALUES ('sk-SECRET-1', 2), ('b', 'SECRET'), ('c', 1);"),
+    ]
+    error = refusal(sources, tmp_path / "unified.db", unions=["k"])
+    assert re.search("2 keys have another row there: key [0-9a-f]{12}, key [0-9a-f]{12}", error.message)
+    assert "SECRET" not in error.message + error.hint

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 
 from unified_db.errors import GateClosedError, UsageError
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.records import Approval, Backups, Verdict
+from unified_db.migration.records import Approval, Backups, MigrationPlan, Verdict
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
+_MOST_MENTIONS = 10
 _UNTOUCHED = "Nothing was switched; the application still uses its old files."
 
 
@@ -45,6 +46,23 @@ def require_decidable(config: MigrationConfig) -> None:
             f'approval.mode is "{config.approval.mode}", but this version has no way to ask a person',
             hint='Nothing was done. Look at a `unify-db dry-run`, then set mode = "auto" and run again.',
         )
+
+
+def require_covered(plan: MigrationPlan) -> None:
+    """Return where no place of the application would still use the old name of what is renamed.
+
+    Raises:
+        UsageError: Names the first of those that no edit covers.
+    """
+    if not plan.mentions:
+        return
+    shown = ", ".join(f"{name} at {place}" for name, place in plan.mentions[:_MOST_MENTIONS])
+    more = len(plan.mentions) - _MOST_MENTIONS
+    raise UsageError(
+        f"the application still names what is renamed: {shown}{f' and {more} more' if more > 0 else ''}",
+        hint="Nothing was changed. Add an [[edit]] for each of these places, or name its file in `ignore` of "
+        "the [[rename]] where it means something else. `unify-db plan` lists them all.",
+    )
 
 
 def approve(config: MigrationConfig, run: RunFolder, verdicts: tuple[Verdict, ...], by: str) -> Approval:

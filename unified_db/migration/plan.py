@@ -22,6 +22,7 @@ from unified_db.errors import ConfigError, SourceError
 from unified_db.migration import copy, langgraph, processes, switch
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
+from unified_db.migration.edits.names import find_names
 from unified_db.migration.layout import configured, place_all
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
 from unified_db.migration.report import schema_markdown
@@ -71,10 +72,19 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         versions=_versions(),
         warnings=tuple(_warnings(config, sources)),
         layout=layout,
+        mentions=tuple(_mentions(config)),
     )
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
     switch.write_patch(config, run)
     return plan
+
+
+def _mentions(config: MigrationConfig) -> Iterator[tuple[str, str]]:
+    """Where the application still names what is renamed, after all edits of the switch."""
+    edited = {e.file: e.after for e in switch.plan_edits(config)} if config.rename else {}
+    for rename in config.rename:
+        places = find_names(config, rename.object, ignore=rename.ignore, edited=edited)
+        yield from ((rename.object, place) for place in places)
 
 
 def _require_writable(config: MigrationConfig) -> None:

@@ -157,6 +157,8 @@ class MigrationPlan(Record):
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()
     layout: Layout = Layout()
+    mentions: tuple[tuple[str, str], ...] = ()
+    """(name, "file:line") of where the application would still use the old name of what is renamed."""
 
 
 class Backup(Record):

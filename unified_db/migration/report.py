@@ -307,6 +307,7 @@ def _plan_markdown(account: Account) -> str:
             for t in (
                 tables.collisions(plan),
                 tables.layout(plan),
+                tables.mentions(plan),
                 tables.sources(plan),
                 tables.planned_tables(plan),
                 tables.edits(account),

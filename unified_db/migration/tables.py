@@ -149,6 +149,12 @@ def collisions(plan: MigrationPlan) -> Table:
     return _table("Collisions", "name | in | ways out", rows)
 
 
+def mentions(plan: MigrationPlan) -> Table:
+    """Places of the application that use an old name, and that no edit covers."""
+    rows = [(name(old), name(place)) for old, place in plan.mentions]
+    return _table("Still to be edited, since they name what is renamed", "name | place", rows)
+
+
 def edits(account: Account) -> Table:
     """The edits that switch and archive make."""
     rows = [

@@ -48,7 +48,7 @@ def credential_keys(config: MigrationConfig) -> tuple[str, ...]:
     and so are SQLite's own addresses.
     """
     found: set[str] = set()
-    for file in _walk(config):
+    for file in walk_tree(config):
         if masking.is_dotenv(file.name) and not file.name.endswith(_TEMPLATE_ENDS):
             text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
             found |= {
@@ -78,7 +78,7 @@ def find_mentions(config: MigrationConfig, paths: Sequence[str]) -> tuple[str, .
     pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?:-(?:wal|shm|journal)\b|(?![\w-]|\.\w))")
     passed_over = {config.file, config.target_path, *(config.resolve(Path(p)) for p in paths)}
     found: list[tuple[str, int]] = []
-    for file in _walk(config):
+    for file in walk_tree(config):
         if file.resolve() not in passed_over and file.suffix != ".log":
             lines = _read_lines(file)
             found += [(config.label(file), n) for n, line in enumerate(lines, 1) if pattern.search(line)]
@@ -93,7 +93,7 @@ def _read_lines(file: Path) -> list[str]:
     return [] if b"\0" in content else content.decode("utf-8", "replace").split("\n")
 
 
-def _walk(config: MigrationConfig) -> Iterator[Path]:
+def walk_tree(config: MigrationConfig) -> Iterator[Path]:
     """The files of the application up to 1 MB, without what tools made; links to folders not followed."""
     for folder, subfolders, names in os.walk(config.root):
         here = Path(folder)
