@@ -1,10 +1,20 @@
-"""Every folder under tests/cases is a database pair: merged and proven, or refused as it says."""
+"""Every folder under tests/cases is a set of databases: merged and proven, or refused as it says.
+
+A folder holds NAME.sql for each database, or NAME.py with `build(path)` where SQL alone cannot make
+it. Each case is run twice: with its first database as the largest, which is copied by its pages,
+and as a smaller one, which is inserted row by row. What the unified file must hold is said by
+`tests/oracle.py`, which owes nothing to the proof. Optional files:
+
+* expect_failure: what the refusal says (a regular expression);
+* lend_collations, lend_functions: names that the databases need and this process does not have.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import runpy
+import shutil
 import sqlite3
 import tomllib
 from contextlib import closing
@@ -13,21 +23,21 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Done, build_database, look_at, unify, unify_without_privileges
+from tests.oracle import account_for, combine
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import standalone
 
 FOLDERS = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
 CASES = [p for p in FOLDERS if not (p / "make.py").exists()]
 MADE = [p for p in FOLDERS if (p / "make.py").exists()]
+PADDING = "CREATE TABLE {name} (b BLOB); INSERT INTO {name} VALUES (zeroblob({size}));"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
+@pytest.mark.parametrize("position", ["by-pages", "by-rows"])
 @pytest.mark.parametrize("wal", [False, True], ids=["rollback-journal", "wal"])
-def test_case(case: Path, wal: bool, tmp_path: Path) -> None:
-    sources = [
-        build_database(tmp_path / f"{sql.stem}.db", sql.read_text(), wal=wal)
-        for sql in sorted(case.glob("*.sql"))
-    ]
+@pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
+def test_case(case: Path, wal: bool, position: str, tmp_path: Path) -> None:
+    sources = _build_sources(case, tmp_path, wal=wal, position=position)
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     target = tmp_path / "out" / "unified.db"
     target.parent.mkdir()
@@ -41,7 +51,58 @@ def test_case(case: Path, wal: bool, tmp_path: Path) -> None:
         report = standalone.merge_sources(sources, target, **options)
         assert [v.sentence() for v in report.verdicts if not v.passed] == []
         assert standalone.merge_sources(sources, target, **options).changed is False
+        if not any(options.values()):
+            _require_the_same(case, sources, target, tmp_path / "out")
     assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def _build_sources(case: Path, folder: Path, *, wal: bool, position: str) -> list[Path]:
+    scripts = sorted(p for p in case.iterdir() if p.suffix in (".sql", ".py"))
+    sources = []
+    for script in scripts:
+        path = folder / f"{script.stem}.db"
+        if script.suffix == ".sql":
+            build_database(path, script.read_text(), wal=wal)
+        else:
+            runpy.run_path(str(script))["build"](path)
+            build_database(path, "", wal=wal)
+        sources.append(path)
+    if len(sources) == 1:
+        sources.append(build_database(folder / "other.db", "CREATE TABLE other (x)", wal=wal))
+    larger, rest = (0, sources[1:]) if position == "by-pages" else (1, [sources[0], *sources[2:]])
+    size = max(p.stat().st_size for p in rest) + (1 << 16)
+    build_database(sources[larger], PADDING.format(name="unify_padding", size=size), wal=wal)
+    assert sources[larger] == max(sources, key=lambda p: p.stat().st_size)
+    return sources
+
+
+def _require_the_same(case: Path, sources: list[Path], target: Path, folder: Path) -> None:
+    lend = {kind: _names(case / f"lend_{kind}") for kind in ("collations", "functions")}
+    accounts = []
+    for source in sources:
+        copy = folder / source.name
+        shutil.copyfile(source, copy)
+        _upgrade_as_langgraph_does(copy)
+        accounts.append(account_for(copy, **lend))
+    wanted, found = combine(accounts), account_for(target, **lend)
+    assert set(found) == set(wanted)
+    for name, entries in wanted.items():
+        assert found[name] == entries, name
+
+
+def _names(listed: Path) -> list[str]:
+    return listed.read_text().split() if listed.exists() else []
+
+
+def _upgrade_as_langgraph_does(path: Path) -> None:
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    with closing(sqlite3.connect(path)) as conn:
+        sql = "SELECT count(*) FROM sqlite_schema WHERE name IN ('checkpoints', 'writes') AND type = 'table'"
+        if conn.execute(sql).fetchone() == (2,):
+            SqliteSaver(conn).setup()
+        conn.commit()
+        conn.execute("PRAGMA journal_mode=DELETE")
 
 
 @pytest.mark.parametrize("case", MADE, ids=lambda p: p.name)

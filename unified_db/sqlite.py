@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from unified_db import files, pieces
 from unified_db.errors import SourceBusyError, SourceError
+from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
 _MMAP_BYTES = 0x7FFF0000
@@ -187,22 +188,14 @@ def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], 
         source.execute("ROLLBACK")
 
 
-def integrity_problems(conn: sqlite3.Connection, *, limit: int = 10) -> list[str]:
-    """What `PRAGMA integrity_check` finds in main, empty where it says ok."""
-    try:
-        rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.integrity_check({limit})")]
-    except sqlite3.DatabaseError as error:
-        return [str(error)]
-    return [] if rows == ["ok"] else rows
+def foreign_key_violations(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
+    """How many rows of each table of *schema* refer to a parent that is not there, where any do.
 
-
-def foreign_key_violations(conn: sqlite3.Connection, schema: str = "main") -> int:
-    """How many rows of *schema* refer to a parent that is not there.
-
-    A foreign key whose parent cannot be looked up at all (no such column, or none that is unique)
-    counts as one: SQLite calls it a mismatch and checks no row of that table.
+    A foreign key whose parent cannot be looked up at all (no such column, none that is unique, or
+    in the order of a collation that only the application has) counts as one.
     """
-    return sum(_violations_of(conn, name, schema) for name in tables(conn, schema))
+    counts = {name: _violations_of(conn, name, schema) for name in tables(conn, schema)}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _violations_of(conn: sqlite3.Connection, table: str, schema: str) -> int:
@@ -210,9 +203,15 @@ def _violations_of(conn: sqlite3.Connection, table: str, schema: str) -> int:
         rows = conn.execute("SELECT count(*) FROM pragma_foreign_key_check(?, ?)", (table, schema))
         return int(rows.fetchone()[0])
     except sqlite3.OperationalError as error:
-        if "foreign key mismatch" not in str(error):
+        if "foreign key mismatch" not in str(error) and not what_is_lacking(error):
             raise
         return 1
+
+
+def parents(conn: sqlite3.Connection, table: str, schema: str = "main") -> set[str]:
+    """The tables that foreign keys of *table* name, there or not."""
+    rows = conn.execute('SELECT "table" FROM pragma_foreign_key_list(?, ?)', (table, schema))
+    return {name for (name,) in rows}
 
 
 def pragma(conn: sqlite3.Connection, name: str, schema: str = "main") -> str:
@@ -227,12 +226,14 @@ class Column:
     Attributes:
         pk: Place in the primary key, from 1; 0 for none.
         generated: True for a generated column, which cannot be written.
+        virtual: True for a generated column that is not stored but computed whenever it is read.
     """
 
     name: str
     type: str
     pk: int
     generated: bool
+    virtual: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,8 +255,13 @@ class Table:
 
     @property
     def writable(self) -> tuple[str, ...]:
-        """The names of all columns that are stored."""
+        """The names of all columns that can be written."""
         return tuple(c.name for c in self.columns if not c.generated)
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of all columns that lie in the file, generated ones too where they are stored."""
+        return tuple(c.name for c in self.columns if not c.virtual)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -272,7 +278,9 @@ def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") ->
         SourceError: All three names of the rowid are columns, so rows cannot be addressed.
     """
     rows = conn.execute("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)", (name, schema))
-    columns = tuple(Column(n, t, pk, generated=hidden in (2, 3)) for n, t, pk, hidden in rows)
+    columns = tuple(
+        Column(n, t, pk, generated=hidden in (2, 3), virtual=hidden == 2) for n, t, pk, hidden in rows
+    )
     found = conn.execute(
         "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, name)
     ).fetchone()
@@ -309,15 +317,33 @@ def tables(conn: sqlite3.Connection, schema: str = "main") -> list[str]:
         name
         for (name,) in conn.execute(
             f"SELECT name FROM {quote_name(schema)}.sqlite_schema WHERE type = 'table' "
-            "AND rootpage > 0 AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY rowid"
+            f"AND rootpage > 0 AND {not_of_sqlite()} ORDER BY rowid"
         )
     ]
+
+
+STATISTICS = ("sqlite_stat1", "sqlite_stat2", "sqlite_stat3", "sqlite_stat4")
+
+
+def not_of_sqlite() -> str:
+    """SQL that is true for the entries of a schema that are not SQLite's own.
+
+    By name, since `writable_schema` lets anybody make a table whose name begins with sqlite_.
+    """
+    own = ", ".join(f"'{n}'" for n in ("sqlite_sequence", *STATISTICS))
+    return f"name NOT IN ({own}) AND name NOT LIKE 'sqlite^_autoindex^_%' ESCAPE '^'"
 
 
 def count_rows(conn: sqlite3.Connection, table: str, schema: str = "main") -> int:
     """The number of rows of *table*."""
     sql = f"SELECT count(*) FROM {quote_name(schema)}.{quote_name(table)}"
-    return int(conn.execute(sql).fetchone()[0])
+    stand_ins = StandIns(conn)
+    try:
+        # SQLite counts the smallest index, whatever its order.
+        stand_ins.lend_collations(missing_collations(conn, table, schema))
+        return int(stand_ins.execute(sql).fetchone()[0])
+    finally:
+        stand_ins.remove()
 
 
 def sequences(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:

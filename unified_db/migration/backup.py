@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from unified_db import files, pieces, sqlite
+from unified_db import files, integrity, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
 from unified_db.migration import instant
@@ -393,7 +393,7 @@ def _require_intact_copy(copy: Backup) -> None:
 
 
 def _require_intact(conn: sqlite3.Connection, path: Path) -> None:
-    problems = sqlite.integrity_problems(conn)
+    problems = integrity.integrity_problems(conn)
     if problems:
         raise SourceError(
             f"{path} is damaged: {problems[0]}",

@@ -50,7 +50,7 @@ def find_collisions(
     for source in places:
         for item in source.placed:
             owners.setdefault(item.unified.name.lower(), []).append(_Owner(source.label, item))
-    clashes = [group for group in owners.values() if len(group) > 1 and not _are_united(group)]
+    clashes = [g for g in owners.values() if len(g) > 1 and not (_are_united(g) or _stood_together(g))]
     virtual = {
         (o.label, o.item.unified.name.lower()) for g in clashes for o in g if is_virtual(o.item.unified)
     }
@@ -59,6 +59,12 @@ def find_collisions(
         for group in clashes
         if not all(_is_shadow(o, virtual) for o in group)
     )
+
+
+def _stood_together(owners: Sequence[_Owner]) -> bool:
+    """True where one file had all of them under these names: a trigger may be called like a table."""
+    kept = all(o.item.original.name == o.item.unified.name for o in owners)
+    return kept and len({o.label for o in owners}) == 1
 
 
 def require_no_collisions(collisions: Sequence[Collision]) -> None:

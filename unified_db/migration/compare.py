@@ -1,21 +1,30 @@
 """Exact comparison of tables in two attached databases: every cell, type and bytes.
 
 What the obvious ways miss, and what is done about it: `=` and `EXCEPT` take 1 for 1.0 and, under
-NOCASE, a for A (here `IS` under `COLLATE BINARY`, and `typeof` of numbers); `IS`, `typeof`, `quote` and `hex`
-all take -0.0 for 0.0 (here zero reals are compared as bits).
+NOCASE, a for A (here `IS` under `COLLATE BINARY`, and `typeof` of numbers); `IS`, `typeof`, `quote`
+and `hex` all take -0.0 for 0.0 (here zero reals are compared as bits); a column's affinity turns text
+into a number before it compares (here a `+` takes the affinity away); a covering index answers for its
+table, so that a damaged row is never read (here the table itself is named as what to read).
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+import itertools
+import secrets
 import sqlite3
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unified_db.sqlite import Table, quote_name
+from unified_db.standins import StandIns, missing_collations
 
-_ZERO_BITS = "unify_zero_bits"
+_REAL_BITS = "unify_real_bits"
+# Keys are values, and few values are possible for many a key: without a secret, anybody could hash
+# them all and look. The rank that is named beside the digest finds the row in the backup.
+_SALT = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Difference:
 
     Attributes:
         kind: missing (left only), extra (right only) or changed.
-        place: "rowid 7", or a digest of the key where a row has no rowid; never a value.
+        place: "rowid 7", or a digest of the key with its rank where a row has no rowid; never a value.
         columns: The columns that differ, where the row is changed.
     """
 
@@ -33,9 +42,24 @@ class Difference:
     columns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Side:
+    """A table to read the rows of, and not those of an index that covers it."""
+
+    source: str
+    how: str
+
+    def named(self, alias: str) -> str:
+        return f"{self.source} {alias} {self.how}"
+
+
 def prepare(conn: sqlite3.Connection) -> None:
     """Give *conn* the function that tells -0.0 from 0.0; needed before any comparison."""
-    conn.create_function(_ZERO_BITS, 1, lambda value: struct.pack(">d", value), deterministic=True)
+    conn.create_function(_REAL_BITS, 1, _real_bits, deterministic=True)
+
+
+def _real_bits(value: object) -> bytes | None:
+    return struct.pack(">d", value) if isinstance(value, float) else None
 
 
 def cells_equal(column: str, left: str, right: str) -> str:
@@ -51,13 +75,21 @@ def cells_equal(column: str, left: str, right: str) -> str:
         f"({a} COLLATE BINARY IS {b} AND "
         f"CASE WHEN {a} COLLATE BINARY < '' THEN CASE typeof({a}) WHEN typeof({b}) THEN "
         f"CASE WHEN {a} COLLATE BINARY IS NOT 0 THEN 1 WHEN typeof({a}) = 'real' "
-        f"THEN {_ZERO_BITS}({a}) = {_ZERO_BITS}({b}) ELSE 1 END ELSE 0 END ELSE 1 END)"
+        f"THEN {_REAL_BITS}({a}) = {_REAL_BITS}({b}) ELSE 1 END ELSE 0 END ELSE 1 END)"
     )
 
 
 def rows_equal(columns: Sequence[str], left: str, right: str) -> str:
     """SQL that is true where all *columns* of two rows are the same."""
-    return " AND ".join(cells_equal(c, left, right) for c in columns) or "1"
+    return _balanced([cells_equal(c, left, right) for c in columns], "AND") or "1"
+
+
+def _balanced(terms: Sequence[str], operator: str) -> str:
+    """*terms* joined as a balanced tree: a chain of 1,000 is deeper than SQLite parses."""
+    if len(terms) <= 1:
+        return "".join(terms)
+    half = len(terms) // 2
+    return f"({_balanced(terms[:half], operator)} {operator} {_balanced(terms[half:], operator)})"
 
 
 def keys_equal(table: Table, left: str, right: str) -> str:
@@ -89,43 +121,136 @@ def find_differences(
     Returns:
         An empty list where both tables are exactly equal.
 
-    Reads both tables once; the join goes along the rowid or the primary key of the right side.
+    Reads both tables once; the join goes along the rowid or the primary key of the right side. A
+    table that lies in the order of a collation which only the application has cannot be joined;
+    both sides are then read as they lie, which is the same order where the rows are the same.
     """
-    a = f"{quote_name(left)}.{quote_name(table.name)}"
-    b = f"{quote_name(right)}.{quote_name(right_name or table.name)}"
-    found = _one_way(conn, table, a, b, limit)
+    right_name = right_name or table.name
+    lacking = missing_collations(conn, table.name, left) if table.without_rowid else []
+    if lacking:
+        found = _walk(conn, table, (left, table.name), (right, right_name), limit, lacking)
+        return [d for d in found if d.kind != "extra" or not one_way]
+    a, b = _side(conn, table, left, table.name), _side(conn, table, right, right_name)
+    found = _one_way(conn, table, (a, b), limit)
     if len(found) < limit and not one_way:
-        keys = ", ".join(f"b.{quote_name(k)}" for k in table.key)
-        extra = conn.execute(
-            f"SELECT {keys} FROM {b} b LEFT JOIN {a} a ON {keys_equal(table, 'a', 'b')} "
-            f"WHERE a.{quote_name(table.key[0])} IS NULL LIMIT {limit - len(found)}"
-        )
-        found += [Difference("extra", place_of(table, row)) for row in extra]
+        found += _extra(conn, table, (a, b), limit - len(found))
     return found
 
 
-def _one_way(conn: sqlite3.Connection, table: Table, a: str, b: str, limit: int) -> list[Difference]:
+def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Side:
+    source = f"{quote_name(schema)}.{quote_name(name)}"
+    if not table.without_rowid:
+        return _Side(source, "NOT INDEXED")
+    sql = "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?"
+    if not any(without for (without,) in conn.execute(sql, (schema, name))):
+        # A view, or a table that is addressed by one of its unique keys: it needs that index.
+        return _Side(source, "")
+    indexes = conn.execute("SELECT name FROM pragma_index_list(?, ?) WHERE origin = 'pk'", (name, schema))
+    return _Side(source, f"INDEXED BY {quote_name(indexes.fetchone()[0])}")
+
+
+def _one_way(
+    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int
+) -> list[Difference]:
+    a, b = sides[0].named("a"), sides[1].named("b")
     keys = ", ".join(f"a.{quote_name(k)}" for k in table.key)
     missing = f"b.{quote_name(table.key[0])} IS NULL"
-    flags = "".join(f", NOT {cells_equal(c, 'a', 'b')}" for c in table.writable)
+    # One text of 0 and 1 instead of a column each: a row of a result has no more columns than a table.
+    flags = _balanced([f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored], "||") or "''"
     rows = conn.execute(
-        f"SELECT {keys}, {missing}{flags} FROM {a} a LEFT JOIN {b} b ON {keys_equal(table, 'a', 'b')} "
-        f"WHERE {missing} OR NOT ({rows_equal(table.writable, 'a', 'b')}) LIMIT {limit}"
-    )
+        f"SELECT {keys}, {missing}, {flags} FROM {a} LEFT JOIN {b} ON {keys_equal(table, 'a', 'b')} "
+        f"WHERE {missing} OR NOT {rows_equal(table.stored, 'a', 'b')} LIMIT {limit}"
+    ).fetchall()
     width = len(table.key)
-    return [_difference(table, row[:width], row[width], row[width + 1 :]) for row in rows]
+    return [
+        Difference("missing", _ranked_place(conn, table, sides[0], row[:width]))
+        if row[width]
+        else Difference(
+            "changed", _ranked_place(conn, table, sides[0], row[:width]), _flagged(table, row[-1])
+        )
+        for row in rows
+    ]
 
 
-def _difference(table: Table, key: Sequence[object], missing: int, flags: Sequence[int]) -> Difference:
-    if missing:
-        return Difference("missing", place_of(table, key))
-    columns = tuple(c for c, differs in zip(table.writable, flags, strict=True) if differs)
-    return Difference("changed", place_of(table, key), columns)
+def _flagged(table: Table, flags: str) -> tuple[str, ...]:
+    return tuple(c for c, flag in zip(table.stored, flags, strict=True) if flag == "1")
+
+
+def _extra(
+    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int
+) -> list[Difference]:
+    a, b = sides[0].named("a"), sides[1].named("b")
+    keys = ", ".join(f"b.{quote_name(k)}" for k in table.key)
+    rows = conn.execute(
+        f"SELECT {keys} FROM {b} LEFT JOIN {a} ON {keys_equal(table, 'a', 'b')} "
+        f"WHERE a.{quote_name(table.key[0])} IS NULL LIMIT {limit}"
+    ).fetchall()
+    return [Difference("extra", _ranked_place(conn, table, sides[1], row)) for row in rows]
 
 
 def place_of(table: Table, key: Sequence[object]) -> str:
     """Where a row is, for people: its rowid, or a digest of its key; never a value."""
     if table.rowid is not None:
         return f"rowid {key[0]}"
-    digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"key {digest[:12]}"
+    digest = hmac.new(_SALT, repr(tuple(key)).encode("utf-8", "surrogateescape"), hashlib.sha256)
+    return f"key {digest.hexdigest()[:12]}"
+
+
+def _ranked_place(conn: sqlite3.Connection, table: Table, side: _Side, key: Sequence[object]) -> str:
+    place = place_of(table, key)
+    return place if table.rowid is not None else place + _rank(conn, table, side, key)
+
+
+def _rank(conn: sqlite3.Connection, table: Table, side: _Side, key: Sequence[object]) -> str:
+    keys = ", ".join(f"r.{quote_name(k)}" for k in table.key)
+    marks = ", ".join("?" for _ in table.key)
+    sql = f"SELECT count(*) FROM {side.named('r')} WHERE ({keys}) < ({marks})"
+    try:
+        (before,) = conn.execute(sql, tuple(key)).fetchone()
+    except UnicodeEncodeError:
+        # Text that is no UTF-8 can be read here, but not bound.
+        return ""
+    return f" (number {before + 1:,} in the order of the key)"
+
+
+def _walk(
+    conn: sqlite3.Connection,
+    table: Table,
+    left: tuple[str, str],
+    right: tuple[str, str],
+    limit: int,
+    lacking: Sequence[str],
+) -> list[Difference]:
+    stand_ins = StandIns(conn)
+    stand_ins.lend_collations(lacking)
+    try:
+        pairs = itertools.zip_longest(_as_it_lies(conn, table, left), _as_it_lies(conn, table, right))
+        found = (_pair_difference(table, n, a, b) for n, (a, b) in enumerate(pairs, 1))
+        return list(itertools.islice((d for d in found if d), limit))
+    finally:
+        stand_ins.remove()
+
+
+def _as_it_lies(conn: sqlite3.Connection, table: Table, side: tuple[str, str]) -> Iterable[Sequence[object]]:
+    # Every cell comes with its type: text and blobs are told apart by that, never by their bytes.
+    columns = [f"CAST({quote_name(c)} AS BLOB), typeof({quote_name(c)})" for c in table.stored]
+    reals = [f"{_REAL_BITS}({quote_name(c)})" for c in table.stored]
+    source = _side(conn, table, *side).named("t")
+    return conn.execute(f"SELECT {', '.join(columns + reals)} FROM {source}")
+
+
+def _pair_difference(
+    table: Table, number: int, a: Sequence[object] | None, b: Sequence[object] | None
+) -> Difference | None:
+    if a == b:
+        return None
+    place = f"row number {number:,} as the rows lie"
+    if a is None or b is None:
+        return Difference("extra" if a is None else "missing", place)
+    width = len(table.stored)
+    columns = tuple(
+        c
+        for i, c in enumerate(table.stored)
+        if a[2 * i : 2 * i + 2] != b[2 * i : 2 * i + 2] or a[2 * width + i] != b[2 * width + i]
+    )
+    return Difference("changed", place, columns)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from unified_db import sqlite
+from unified_db.errors import SourceError
 from unified_db.migration.records import Backup, SchemaObject
-from unified_db.sqlite import Table, quote_name
+from unified_db.sqlite import STATISTICS, Table, quote_name
+from unified_db.standins import StandIns
 
 
 def read_objects(conn: sqlite3.Connection, schema: str = "main") -> tuple[SchemaObject, ...]:
     """All tables, indexes, triggers and views of *schema* in creation order, SQLite's own left out."""
     rows = conn.execute(
         f"SELECT type, name, tbl_name, sql FROM {quote_name(schema)}.sqlite_schema "
-        "WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY rowid"
+        f"WHERE {sqlite.not_of_sqlite()} ORDER BY rowid"
     )
     return tuple(SchemaObject(kind=k, name=n, table=t, sql=s) for k, n, t, s in rows)
 
@@ -25,73 +28,111 @@ def is_virtual(item: SchemaObject) -> bool:
     return item.kind == "table" and (item.sql or "").lstrip().upper().startswith("CREATE VIRTUAL")
 
 
-def create_tables(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+def create_tables(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
     """Create the ordinary tables among *objects* in main, with their definitions as they were."""
+    # Also lets a table that another tool named sqlite_something be made.
+    conn.execute("PRAGMA writable_schema=ON")
     for item in objects:
         if item.kind == "table" and item.sql and not is_virtual(item):
             conn.execute(item.sql)
+    conn.execute("PRAGMA writable_schema=RESET")
 
 
-def create_the_rest(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+def create_the_rest(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
     """Create indexes, then virtual tables, views and triggers, once the rows are there.
 
     Virtual tables, views and triggers are written into the schema as text: their definitions need
     modules, functions or tables that may not be at hand here, and creating a virtual table the
     ordinary way would make its shadow tables again.
     """
-    rest = [o for o in objects if o.sql and (o.kind != "table" or is_virtual(o))]
-    create_indexes(conn, rest)
-    as_text = [o for o in rest if o.kind != "index"]
-    write_schema_rows(conn, as_text)
+    objects = tuple(objects)
+    create_indexes(conn, objects)
+    restore_definitions(conn, [o for o in objects if _has_pages(o)])
+    write_schema_rows(conn, [o for o in objects if o.sql and not _has_pages(o)])
 
 
-def create_indexes(conn: sqlite3.Connection, objects: Iterable[SchemaObject]) -> None:
+def _has_pages(item: SchemaObject) -> bool:
+    return item.kind in ("table", "index") and not is_virtual(item)
+
+
+def restore_definitions(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
+    """Give *objects* of main the text they had, where running it stored another.
+
+    SQLite writes `CREATE TABLE` in its own spelling; `writable_schema` may have left another.
+    """
+    present = {(k, n): sql for k, n, sql in conn.execute("SELECT type, name, sql FROM sqlite_schema")}
+    changed = [o for o in objects if o.sql and present.get((o.kind, o.name)) != o.sql]
+    if not changed:
+        return
+    conn.execute("PRAGMA writable_schema=ON")
+    for item in changed:
+        conn.execute(
+            "UPDATE sqlite_schema SET sql = ? WHERE type = ? AND name = ?", (item.sql, item.kind, item.name)
+        )
+    conn.execute("PRAGMA writable_schema=RESET")
+
+
+def create_indexes(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
     """Create the indexes among *objects* in main that are not there yet."""
     for item in objects:
         if item.kind == "index" and item.sql and not _has_index(conn, item.name):
             conn.execute(item.sql)
 
 
-def _has_index(conn: sqlite3.Connection, name: str) -> bool:
+def _has_index(conn: sqlite3.Connection | StandIns, name: str) -> bool:
     sql = "SELECT 1 FROM main.sqlite_schema WHERE type = 'index' AND lower(name) = lower(?)"
     return conn.execute(sql, (name,)).fetchone() is not None
 
 
 def write_schema_rows(
-    conn: sqlite3.Connection, objects: Sequence[SchemaObject], *, schema: str = "main"
+    conn: sqlite3.Connection | StandIns, objects: Sequence[SchemaObject], *, schema: str = "main"
 ) -> None:
     """Write virtual tables, views or triggers into the schema of *schema* without running their SQL."""
     if not objects:
         return
     conn.execute("PRAGMA writable_schema=ON")
-    conn.executemany(
-        f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
-        "VALUES (?, ?, ?, 0, ?)",
-        [(o.kind, o.name, o.table, o.sql) for o in objects],
-    )
+    for item in objects:
+        conn.execute(
+            f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
+            "VALUES (?, ?, ?, 0, ?)",
+            (item.kind, item.name, item.table, item.sql),
+        )
     # RESET also makes SQLite read the schema again.
     conn.execute("PRAGMA writable_schema=RESET")
 
 
-def copy_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, into: str | None = None) -> int:
+def copy_rows(
+    conn: sqlite3.Connection | StandIns, table: Table, *, from_schema: str, into: str | None = None
+) -> int:
     """Copy all rows of *table* from *from_schema* into the empty table of that name, or *into*, in main.
 
     Columns go by name, never by position, and the rowid goes along. Returns the number of rows.
+
+    Raises:
+        SourceError: The table has 2,000 columns and no room for the rowid beside them.
     """
-    columns = [quote_name(c) for c in table.writable]
+    columns = list(table.writable)
+    late = None
     if table.rowid is not None and table.rowid_column is None:
+        if len(columns) >= _MAX_COLUMNS:
+            late = _optional_column(conn, table, from_schema)
+            columns.remove(late)
         columns.insert(0, table.rowid)
-    names = ", ".join(columns)
-    order = ", ".join(quote_name(k) for k in table.key) if table.rowid is None else table.rowid
-    name = quote_name(table.name)
+    names = ", ".join(quote_name(c) for c in columns)
+    order = ", ".join(quote_name(k) for k in table.key)
+    source = f"{quote_name(from_schema)}.{quote_name(table.name)}"
+    target = quote_name(into or table.name)
     cursor = conn.execute(
-        f"INSERT INTO main.{quote_name(into or table.name)} ({names}) "
-        f"SELECT {names} FROM {quote_name(from_schema)}.{name} ORDER BY {order}"
+        f"INSERT INTO main.{target} ({names}) SELECT {names} FROM {source} ORDER BY {order}"
     )
+    if late is not None:
+        last, rowid = quote_name(late), quote_name(str(table.rowid))
+        same = f"s.{rowid} = {target}.{rowid}"
+        conn.execute(f"UPDATE main.{target} SET {last} = (SELECT {last} FROM {source} s WHERE {same})")
     return cursor.rowcount
 
 
-def can_transfer(conn: sqlite3.Connection, table: Table, *, schema: str) -> bool:
+def can_transfer(conn: sqlite3.Connection | StandIns, table: Table, *, schema: str) -> bool:
     """True where `SELECT *` names exactly what *table* stores, and a transfer keeps its rowids.
 
     It numbers the rows anew of a table that has neither an INTEGER PRIMARY KEY nor an index.
@@ -104,7 +145,7 @@ def can_transfer(conn: sqlite3.Connection, table: Table, *, schema: str) -> bool
     return conn.execute(sql, (table.name, schema)).fetchone() is not None
 
 
-def transfer_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, into: str) -> int | None:
+def transfer_rows(conn: StandIns, table: Table, *, from_schema: str, into: str) -> int | None:
     """Copy *table* with its indexes into the empty table *into* in main as records, unread and unsorted.
 
     What SQLite does for `SELECT *` between definitions that it finds equal, indexes included
@@ -121,7 +162,7 @@ def transfer_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, i
     """
     target, source = f"main.{quote_name(into)}", f"{quote_name(from_schema)}.{quote_name(table.name)}"
     sql = f"INSERT INTO {target} SELECT * FROM {source}"
-    if not can_transfer(conn, sqlite.describe_table(conn, into), schema="main"):
+    if not can_transfer(conn, sqlite.describe_table(conn.connection, into), schema="main"):
         return None
     if _columns(conn, "main", into) != _columns(conn, from_schema, table.name):
         return None
@@ -132,8 +173,27 @@ def transfer_rows(conn: sqlite3.Connection, table: Table, *, from_schema: str, i
     return conn.execute(sql).rowcount
 
 
-def _columns(conn: sqlite3.Connection, schema: str, table: str) -> list[tuple[Any, ...]]:
+def _columns(conn: sqlite3.Connection | StandIns, schema: str, table: str) -> list[tuple[Any, ...]]:
     return conn.execute("SELECT * FROM pragma_table_xinfo(?, ?)", (table, schema)).fetchall()
+
+
+# SQLite's limit as Python's sqlite3 is usually built; a result may not have one column more either.
+_MAX_COLUMNS = 2000
+
+
+def _optional_column(conn: sqlite3.Connection | StandIns, table: Table, schema: str) -> str:
+    """A column that may be left NULL while the others are inserted."""
+    rows = conn.execute(
+        'SELECT name FROM pragma_table_xinfo(?, ?) WHERE hidden = 0 AND NOT "notnull"', (table.name, schema)
+    )
+    found = rows.fetchone()
+    if found is None:
+        raise SourceError(
+            f"{table.name} has {len(table.writable):,} columns, all NOT NULL, and no INTEGER PRIMARY KEY",
+            hint="Nothing was written. SQLite cannot carry that many columns with the rowid; "
+            "let one of the columns be NULL.",
+        )
+    return str(found[0])
 
 
 def copy_sequences(
@@ -149,12 +209,66 @@ def copy_sequences(
     """
     if not sqlite.has_table(conn, "sqlite_sequence", to_schema):
         return
-    wanted = sqlite.sequences(conn, from_schema)
+    there = sqlite.has_table(conn, "sqlite_sequence", from_schema)
     counters = f"{quote_name(to_schema)}.sqlite_sequence"
-    for theirs, ours in tables.items():
+    for ours in tables.values():
         conn.execute(f"DELETE FROM {counters} WHERE name = ?", (ours,))
-        if theirs in wanted:
-            conn.execute(f"INSERT INTO {counters} (name, seq) VALUES (?, ?)", (ours, wanted[theirs]))
+    for theirs, ours in tables.items() if there else ():
+        conn.execute(
+            f"INSERT INTO {counters} (name, seq) SELECT ?, seq "
+            f"FROM {quote_name(from_schema)}.sqlite_sequence WHERE name = ? ORDER BY rowid",
+            (ours, theirs),
+        )
+
+
+def copy_orphan_sequences(conn: sqlite3.Connection, *, from_schema: str) -> None:
+    """Copy the counters in *from_schema* of tables that no longer exist, unless main has such a table.
+
+    SQLite never reads them; under the name of a table that does exist, it would.
+    """
+    if not sqlite.has_table(conn, "sqlite_sequence", from_schema):
+        return
+    schema = quote_name(from_schema)
+    if not sqlite.has_table(conn, "sqlite_sequence"):
+        # The only way to make SQLite's own table; it stays when the last table that needs it goes.
+        conn.execute("CREATE TABLE main.unify_db_counter (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        conn.execute("DROP TABLE main.unify_db_counter")
+    known = " UNION ".join(
+        f"SELECT name FROM {s}.sqlite_schema WHERE type = 'table'" for s in (schema, "main")
+    )
+    conn.execute(
+        f"INSERT INTO main.sqlite_sequence (name, seq) SELECT name, seq FROM {schema}.sqlite_sequence "
+        f"WHERE name IS NULL OR name NOT IN ({known}) ORDER BY rowid"
+    )
+
+
+def read_counters(conn: sqlite3.Connection, schema: str = "main") -> Counter[tuple[Any, ...]]:
+    """The rows (name, type, value) of `sqlite_sequence`, duplicates counted."""
+    if not sqlite.has_table(conn, "sqlite_sequence", schema):
+        return Counter()
+    rows = conn.execute(f"SELECT name, typeof(seq), seq FROM {quote_name(schema)}.sqlite_sequence")
+    return Counter(tuple(row) for row in rows)
+
+
+def choose_counters(
+    sources: Sequence[tuple[Counter[tuple[Any, ...]], Iterable[str]]],
+) -> Counter[tuple[Any, ...]]:
+    """The counters that the unified file must have.
+
+    The rule: a table keeps its own; that of a table which no longer exists is kept too, unless
+    another source has a table of that name.
+
+    Args:
+        sources: Pairs of a source's counters and the names of its tables.
+    """
+    owned = [set(tables) for _, tables in sources]
+    chosen: Counter[tuple[Any, ...]] = Counter()
+    for place, (counters, _) in enumerate(sources):
+        others = set().union(*(o for i, o in enumerate(owned) if i != place))
+        chosen.update(
+            {row: n for row, n in counters.items() if row[0] in owned[place] or row[0] not in others}
+        )
+    return chosen
 
 
 def copy_statistics(
@@ -168,24 +282,33 @@ def copy_statistics(
         renamed: New names of tables and indexes by the old ones.
         without: Tables of *from_schema* whose rows are left out.
     """
-    for name in ("sqlite_stat1", "sqlite_stat4"):
+    for name in STATISTICS:
         if not sqlite.has_table(conn, name, from_schema):
             continue
+        schema = quote_name(from_schema)
         if not sqlite.has_table(conn, name):
-            # Makes the empty statistics tables without analysing anything.
-            conn.execute("ANALYZE main.sqlite_schema")
-        if sqlite.has_table(conn, name):
-            rows = conn.execute(f"SELECT * FROM {quote_name(from_schema)}.{name}").fetchall()
-            _add_statistics(conn, name, [r for r in rows if r[0] not in without], renamed)
+            (sql,) = conn.execute(
+                f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (name,)
+            ).fetchone()
+            # SQLite makes only those that it was built to use, and this only while ANALYZE runs.
+            conn.execute("PRAGMA writable_schema=ON")
+            conn.execute(sql)
+            conn.execute("PRAGMA writable_schema=RESET")
+        rows = conn.execute(f"SELECT * FROM {schema}.{name}").fetchall()
+        _add_statistics(conn, name, [r for r in rows if r[0] not in without], renamed)
 
 
 def _add_statistics(
     conn: sqlite3.Connection, name: str, rows: Sequence[tuple[Any, ...]], renamed: Mapping[str, str]
 ) -> None:
-    for table, index, *rest in rows:
-        marks = ", ".join("?" * (2 + len(rest)))
-        values = (renamed.get(table, table), _index_name(table, index, renamed), *rest)
-        conn.execute(f"INSERT INTO main.{name} VALUES ({marks})", values)
+    for row in rename_statistics(rows, renamed):
+        marks = ", ".join("?" * len(row))
+        conn.execute(f"INSERT INTO main.{name} VALUES ({marks})", row)
+
+
+def rename_statistics(rows: Iterable[tuple[Any, ...]], renamed: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """Rows of a `sqlite_stat` table under the new names of their tables and indexes."""
+    return [(renamed.get(t, t), _index_name(t, i, renamed), *rest) for t, i, *rest in rows]
 
 
 def _index_name(table: str, index: str | None, renamed: Mapping[str, str]) -> str | None:
@@ -228,7 +351,7 @@ def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject
             "UPDATE main.sqlite_sequence SET name = ? WHERE rowid = ?",
             [(tables[name], rowid) for rowid, name in counters if name in tables],
         )
-    for name in ("sqlite_stat1", "sqlite_stat4"):
+    for name in STATISTICS:
         if sqlite.has_table(conn, name):
             rows = conn.execute(f"SELECT * FROM main.{name}").fetchall()
             conn.execute(f"DELETE FROM main.{name}")

@@ -19,10 +19,24 @@ from unified_db.migration.collisions import find_collisions, require_no_collisio
 from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.records import Backup, Backups, Layout, SchemaObject, TableFacts, UnifiedFile
 from unified_db.sqlite import Table, quote_name
+from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 log = logging.getLogger(__name__)
 
 _ROW_BY_ROW = 8
+
+
+class _NeedsItsPagesError(SourceError):
+    """The rows of a backup cannot be inserted without something that only the application has."""
+
+    def __init__(self, backup: Backup, why: str) -> None:
+        super().__init__(
+            f"{backup.label} cannot be inserted into another file: {why}",
+            hint="Nothing was written. One source of this kind is carried by its pages, where nothing is "
+            "computed; this is the second. Drop what needs it (the message names it) from one of the "
+            "sources and create it again in the unified file from the application, or leave it out.",
+        )
+        self.backup = backup
 
 
 def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
@@ -30,12 +44,15 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
 
     The largest backup is copied by its pages, so its rows, rowids and free pages are as they
     were; of the others every object is made with its stored definition, every row copied by
-    column name with its rowid, and the AUTOINCREMENT counters set to what they were.
+    column name with its rowid, and the AUTOINCREMENT counters set to what they were. A backup whose
+    rows cannot be inserted here (an index in an order that only the application knows, a row that
+    breaks a NOT NULL) takes the place of the largest.
 
     Raises:
-        SourceError: The same name is in two backups, or their text encodings differ.
+        SourceError: The same name is in two backups, their text encodings differ, or more than one
+            can only be carried by its pages.
 
-    Reads and writes every page once.
+    Reads and writes every page once, or twice where the largest had to give up its place.
     """
     return settle(pieces.do_together([partial(build_unified, backups, into)])[0])
 
@@ -46,11 +63,33 @@ def build_unified(backups: Backups, into: Path) -> UnifiedFile:
     For who has other work to do with it meanwhile; :func:`settle` does the rest.
     """
     started = time.monotonic()
-    tally = pieces.Tally("merge", _weight(backups))
     places = {b.label: place_backup(b, backups.layout) for b in backups.items}
     require_no_collisions(find_collisions(list(places.values()), {b.label: b.kind for b in backups.items}))
     unions.require_agreement(list(places.values()), backups.layout)
-    base, *others = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
+    ordered = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
+    try:
+        tables = _build(backups, ordered, places, into)
+    except _NeedsItsPagesError as error:
+        log.info("merge: %s; its pages are copied instead", error.message)
+        first = error.backup
+        ordered.sort(key=lambda b: b is not first)
+        tables = _build(backups, ordered, places, into)
+    log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
+    return UnifiedFile(
+        path=into,
+        size_bytes=into.stat().st_size,
+        sha256="",
+        tables=tables,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _build(
+    backups: Backups, ordered: Sequence[Backup], places: Mapping[str, SourceLayout], into: Path
+) -> tuple[TableFacts, ...]:
+    """Make *into* from the pages of the first and the rows of the others."""
+    base, *others = ordered
+    tally = pieces.Tally("merge", _weight(ordered))
     with files.partial_file(into) as unfinished:
         files.copy_content(base.path, unfinished, tally.add)
         unfinished.chmod(0o600)
@@ -68,14 +107,7 @@ def build_unified(backups: Backups, into: Path) -> UnifiedFile:
         except sqlite3.Error as error:
             raise sqlite.translate(error, into) from error
         _make_wal(unfinished)
-    log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
-    return UnifiedFile(
-        path=into,
-        size_bytes=into.stat().st_size,
-        sha256="",
-        tables=tables,
-        seconds=time.monotonic() - started,
-    )
+    return tables
 
 
 def settle(built: UnifiedFile) -> UnifiedFile:
@@ -88,10 +120,10 @@ def settle(built: UnifiedFile) -> UnifiedFile:
     return built.model_copy(update={"sha256": digest.result(), "seconds": seconds})
 
 
-def _weight(backups: Backups) -> int:
+def _weight(ordered: Sequence[Backup]) -> int:
     """What a merge costs in bytes copied: a row that is inserted costs about eight times its bytes."""
-    sizes = [b.size_bytes for b in backups.items]
-    return max(sizes) + _ROW_BY_ROW * (sum(sizes) - max(sizes))
+    base, *others = (b.size_bytes for b in ordered)
+    return base + _ROW_BY_ROW * sum(others)
 
 
 def _built(unfinished: Path, base_bytes: int) -> int:
@@ -144,24 +176,41 @@ def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLa
 def _add(conn: sqlite3.Connection, backup: Backup, places: SourceLayout) -> None:
     _require_same_encoding(conn, backup)
     with sqlite.attached(conn, backup.path, "src"):
-        # A united table comes with its home; the other sources' rows are added to it later.
-        elsewhere = places.united_elsewhere
-        objects = [p.unified for p in places.placed if p not in elsewhere]
-        without = {p.original.name for p in elsewhere if p.original.kind == "table"}
-        names = {n: places.name(n) for n in sqlite.tables(conn, "src") if n not in without}
-        # In autocommit ATTACH is allowed; the transaction begins only now.
-        with sqlite.transaction(conn):
-            copy.create_tables(conn, objects)
-            for theirs, ours in names.items():
-                table = sqlite.describe_table(conn, theirs, "src")
-                rows = _add_rows(conn, table, ours, objects)
-                log.info("merge: %s from %s, %s rows", ours, backup.label, f"{rows:,}")
-            copy.copy_sequences(conn, from_schema="src", tables=names)
-            copy.copy_statistics(conn, from_schema="src", renamed=places.renamed, without=without)
-            copy.create_the_rest(conn, objects)
+        stand_ins = StandIns(conn)
+        try:
+            # In autocommit ATTACH is allowed; the transaction begins only now.
+            with sqlite.transaction(conn):
+                _insert_all(conn, stand_ins, places)
+        except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
+            why = stand_ins.needed or what_is_lacking(error)
+            if why is None and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise _NeedsItsPagesError(backup, f"it needs {why}" if why else str(error)) from error
+        finally:
+            stand_ins.remove()
 
 
-def _add_rows(conn: sqlite3.Connection, table: Table, ours: str, objects: Sequence[SchemaObject]) -> int:
+def _insert_all(conn: sqlite3.Connection, stand_ins: StandIns, places: SourceLayout) -> None:
+    # A united table comes with its home; the other sources' rows are added to it later.
+    elsewhere = places.united_elsewhere
+    objects = [p.unified for p in places.placed if p not in elsewhere]
+    without = {p.original.name for p in elsewhere if p.original.kind == "table"}
+    names = {n: places.name(n) for n in sqlite.tables(conn, "src") if n not in without}
+    copy.create_tables(stand_ins, objects)
+    for theirs, ours in names.items():
+        stand_ins.lend_collations(missing_collations(conn, theirs, "src"))
+        table = sqlite.describe_table(conn, theirs, "src")
+        rows = _insert(stand_ins, table, ours, objects)
+        log.info("merge: %s from %s, %s rows", ours, places.label, f"{rows:,}")
+    copy.copy_sequences(conn, from_schema="src", tables=names)
+    copy.copy_orphan_sequences(conn, from_schema="src")
+    copy.copy_statistics(conn, from_schema="src", renamed=places.renamed, without=without)
+    copy.create_the_rest(stand_ins, objects)
+    if stand_ins.needed:
+        raise sqlite3.IntegrityError(stand_ins.needed)
+
+
+def _insert(conn: StandIns, table: Table, ours: str, objects: Sequence[SchemaObject]) -> int:
     if copy.can_transfer(conn, table, schema="src"):
         copy.create_indexes(conn, [o for o in objects if o.table == ours])
         transferred = copy.transfer_rows(conn, table, from_schema="src", into=ours)

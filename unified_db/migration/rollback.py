@@ -10,7 +10,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unified_db import sources, sqlite
+from unified_db import integrity, sources
 from unified_db.errors import RollbackError, UnifyError, UsageError
 from unified_db.migration import application, undo
 from unified_db.migration.config import MigrationConfig
@@ -109,7 +109,7 @@ def _require_no_drift(config: MigrationConfig, run: RunFolder) -> None:
 
 def _check(config: MigrationConfig, path: Path) -> Finding:
     with sources.reading(path) as conn:
-        problems = sqlite.integrity_problems(conn)
+        problems = integrity.integrity_problems(conn)
     return Finding(
         check="integrity_check of the restored file",
         where=config.label(path),

@@ -15,22 +15,19 @@ from pathlib import Path
 
 from unified_db import files, pieces, sqlite
 from unified_db.errors import SourceError
-from unified_db.migration import compare, copy, definitions, langgraph, meaning, unions
-from unified_db.migration.langgraph import TASK_PATH_UPGRADE
-from unified_db.migration.layout import Placed, SourceLayout, place_backup
+from unified_db.migration import compare, meaning, schema_checks, unions
+from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.records import (
     Backup,
     Backups,
     Finding,
     GateName,
-    SchemaObject,
     UnifiedFile,
     Verdict,
 )
+from unified_db.migration.schema_checks import MAX_PLACES, SourceState
 
 log = logging.getLogger(__name__)
-
-MAX_PLACES = 5
 
 
 def validate(
@@ -67,9 +64,9 @@ def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.St
     """All that content is checked for, in pieces that need nothing of each other."""
     pairs = [(b, place_backup(b, backups.layout)) for b in backups.items]
     work: list[Check] = [partial(_check_digest, b, stamps.get(b.path)) for b in backups.items]
-    work.append(partial(_alone, unified.path, lambda conn: [_check_integrity(conn)]))
+    work.append(partial(_alone, unified.path, partial(_check_integrity, backups=backups)))
     for backup, places in pairs:
-        work.append(partial(_beside, unified.path, backup, partial(_check_schema, places=places)))
+        work.append(partial(_beside, unified.path, backup, partial(_check_objects, places=places)))
         work += [
             partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name))
             for name in _table_names(backup)
@@ -103,23 +100,28 @@ def _beside(
     return _alone(unified, attach_and_check)
 
 
-def _check_schema(conn: sqlite3.Connection, *, places: SourceLayout) -> list[Finding]:
-    return [*_check_objects(conn, places), _check_sequences(conn, places)]
+def _check_objects(conn: sqlite3.Connection, *, places: SourceLayout) -> list[Finding]:
+    return [schema_checks.check_objects(conn, places)]
+
+
+def _check_integrity(conn: sqlite3.Connection, *, backups: Backups) -> list[Finding]:
+    return list(schema_checks.check_integrity(conn, backups.items))
 
 
 def _check_whole(
     conn: sqlite3.Connection, *, backups: Backups, pairs: Sequence[tuple[Backup, SourceLayout]]
 ) -> list[Finding]:
-    all_places = [places for _, places in pairs]
-    violations = 0
-    for backup in backups.items:
+    states: list[SourceState] = []
+    for backup, places in pairs:
         with sqlite.attached(conn, backup.path, "src"):
-            violations += sqlite.foreign_key_violations(conn, "src")
+            states.append(schema_checks.read_state(conn, places))
     return [
-        *_check_unions(conn, backups, all_places),
-        _check_nothing_else(conn, all_places),
-        _check_foreign_keys(conn, before=violations, united=bool(backups.layout.unions)),
-        *_check_header_numbers(conn, backups.items),
+        *_check_unions(conn, backups, [places for _, places in pairs]),
+        schema_checks.check_nothing_else(conn, states),
+        schema_checks.check_counters(conn, states),
+        *schema_checks.check_statistics(conn, states),
+        schema_checks.check_foreign_keys(conn, states),
+        *schema_checks.check_header_numbers(conn, backups.items),
     ]
 
 
@@ -139,71 +141,6 @@ def _check_digest(backup: Backup, stamp: files.Stamp | None) -> list[Finding]:
             passed=same,
         )
     ]
-
-
-def _check_integrity(conn: sqlite3.Connection) -> Finding:
-    problems = sqlite.integrity_problems(conn)
-    return Finding(
-        check="integrity_check",
-        where="unified file",
-        required="ok",
-        measured=problems[0] if problems else "ok",
-        passed=not problems,
-    )
-
-
-def _check_objects(conn: sqlite3.Connection, places: SourceLayout) -> Iterator[Finding]:
-    wanted = places.unified
-    # Names without case: a united table is called as its home calls it.
-    present = {o.name.lower(): o for o in copy.read_objects(conn)}
-    wrong = [
-        p.unified
-        for p in places.placed
-        if not _placed(conn, p, places.label, present.get(p.unified.name.lower()))
-    ]
-    yield Finding(
-        check="tables, indexes, views and triggers as defined",
-        where=places.label,
-        required=f"{len(wanted)} objects",
-        measured=_measured_objects(len(wanted), wrong),
-        passed=not wrong,
-    )
-
-
-def _measured_objects(total: int, wrong: Sequence[SchemaObject]) -> str:
-    if not wrong:
-        return f"{total} objects"
-    names = ", ".join(f"{o.kind} {o.name}" for o in wrong[:MAX_PLACES])
-    return f"{total - len(wrong)} of {total}; lost or changed: {names}"
-
-
-def _placed(conn: sqlite3.Connection, item: Placed, label: str, found: SchemaObject | None) -> bool:
-    if item.union is None:
-        return _object_arrived(conn, item.unified, found)
-    if found is None or found.kind != item.unified.kind:
-        return False
-    if found.kind == "table":
-        ours, theirs = langgraph.upgraded_sql(found), langgraph.upgraded_sql(item.unified)
-        return definitions.agree(ours, theirs) and (ours == theirs or label != item.union.home)
-    return definitions.same_words(str(found.sql), str(item.unified.sql))
-
-
-def _object_arrived(conn: sqlite3.Connection, wanted: SchemaObject, found: SchemaObject | None) -> bool:
-    if found is None or (found.kind, found.name, found.table) != (wanted.kind, wanted.name, wanted.table):
-        return False
-    return found.sql == wanted.sql or _is_upgraded_writes(conn, wanted, found)
-
-
-def _is_upgraded_writes(conn: sqlite3.Connection, wanted: SchemaObject, found: SchemaObject) -> bool:
-    """True where the only difference is LangGraph's own column upgrade, with its default in every row."""
-    if wanted.name != "writes" or wanted.kind != "table":
-        return False
-    with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
-        scratch.execute(str(wanted.sql))
-        scratch.execute(TASK_PATH_UPGRADE)
-        upgraded = {o.name: o.sql for o in copy.read_objects(scratch)}["writes"]
-    filled = conn.execute("SELECT count(*) FROM main.writes WHERE task_path IS NOT ''").fetchone()[0]
-    return bool(found.sql == upgraded and filled == 0)
 
 
 def _check_table(conn: sqlite3.Connection, *, places: SourceLayout, name: str) -> list[Finding]:
@@ -239,31 +176,6 @@ def _compare(conn: sqlite3.Connection, table: sqlite.Table, ours: str) -> list[s
     return [f"{d.kind} {d.place}" + (f" ({', '.join(d.columns)})" if d.columns else "") for d in found]
 
 
-def _check_sequences(conn: sqlite3.Connection, places: SourceLayout) -> Finding:
-    before, after = sqlite.sequences(conn, "src"), sqlite.sequences(conn)
-    alone = {n: value for n, value in before.items() if places.union_of(n) is None}
-    wrong = sorted(n for n, value in alone.items() if after.get(places.name(n)) != value)
-    return Finding(
-        check="AUTOINCREMENT counters",
-        where=places.label,
-        required=f"{len(alone)} equal",
-        measured=f"{len(alone)} equal" if not wrong else "differ: " + ", ".join(wrong[:MAX_PLACES]),
-        passed=not wrong,
-    )
-
-
-def _check_nothing_else(conn: sqlite3.Connection, all_places: Sequence[SourceLayout]) -> Finding:
-    known = {(o.kind, o.name.lower()) for places in all_places for o in places.unified}
-    extra = [o for o in copy.read_objects(conn) if (o.kind, o.name.lower()) not in known]
-    return Finding(
-        check="nothing that no source has",
-        where="unified file",
-        required="0 objects",
-        measured=f"{len(extra)} objects" + "".join(f", {o.kind} {o.name}" for o in extra[:MAX_PLACES]),
-        passed=not extra,
-    )
-
-
 def _check_unions(
     conn: sqlite3.Connection, backups: Backups, all_places: Sequence[SourceLayout]
 ) -> Iterator[Finding]:
@@ -293,23 +205,3 @@ def _united(check: str, where: str, required: str, measured: str) -> Finding:
     return Finding(
         check=check, where=where, required=required, measured=measured, passed=required == measured
     )
-
-
-def _check_foreign_keys(conn: sqlite3.Connection, *, before: int, united: bool) -> Finding:
-    """As many broken as before; in united tables a row may have found its parent in another source."""
-    after = sqlite.foreign_key_violations(conn)
-    return Finding(
-        check="foreign keys broken as before, none more",
-        where="unified file",
-        required=f"at most {before} rows" if united else f"{before} rows",
-        measured=f"{after} rows",
-        passed=after <= before if united else after == before,
-    )
-
-
-def _check_header_numbers(conn: sqlite3.Connection, backups: Sequence[Backup]) -> Iterator[Finding]:
-    for name in ("user_version", "application_id"):
-        wanted, found = str(copy.choose_header_number(backups, name)), sqlite.pragma(conn, name)
-        yield Finding(
-            check=name, where="unified file", required=wanted, measured=found, passed=found == wanted
-        )

@@ -1,0 +1,12 @@
+CREATE TABLE one (rowid TEXT, x);
+INSERT INTO one (_rowid_, rowid, x) VALUES (7, 'a', 1), (3, 'b', 2);
+CREATE TABLE two (ROWID, _RowId_, x);
+INSERT INTO two (oid, rowid, _rowid_, x) VALUES (9, 1, 2, 3);
+CREATE TABLE three (rowid, _rowid_, oid INTEGER PRIMARY KEY);
+INSERT INTO three VALUES (1, 2, 33);
+CREATE TABLE keyed (rowid PRIMARY KEY, _rowid_, oid) WITHOUT ROWID;
+INSERT INTO keyed VALUES ('a', 2, 3);
+CREATE TABLE own (rowid INTEGER PRIMARY KEY, x);
+INSERT INTO own VALUES (-8, 1);
+CREATE TABLE clash ("_rowid_" INTEGER PRIMARY KEY, rowid TEXT);
+INSERT INTO clash VALUES (4, 'not the rowid');

@@ -1,0 +1,17 @@
+CREATE VIRTUAL TABLE three USING fts3(title, body, tokenize=porter);
+INSERT INTO three VALUES ('one', 'running hello'), ('two', 'world');
+CREATE VIRTUAL TABLE four USING fts4(body, prefix="2,3");
+INSERT INTO four (docid, body) VALUES (70, 'hello there'), (-3, 'gone'), (9, 'later');
+DELETE FROM four WHERE docid = 9;
+CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT);
+INSERT INTO pages VALUES (5, 'external content');
+CREATE VIRTUAL TABLE four_external USING fts4(content="pages", body);
+INSERT INTO four_external (docid, body) SELECT id, body FROM pages;
+CREATE VIRTUAL TABLE five USING fts5(body, kind UNINDEXED, prefix='2');
+INSERT INTO five (rowid, body, kind) VALUES (11, 'quick brown fox', 'a'), (12, 'lazy dog', 'b');
+CREATE VIRTUAL TABLE five_contentless USING fts5(body, content='');
+INSERT INTO five_contentless (rowid, body) VALUES (3, 'no text is kept');
+CREATE VIRTUAL TABLE five_external USING fts5(body, content='pages', content_rowid='id');
+INSERT INTO five_external (rowid, body) SELECT id, body FROM pages;
+CREATE TRIGGER pages_ai AFTER INSERT ON pages BEGIN INSERT INTO five_external (rowid, body) VALUES (new.id, new.body); END;
+CREATE VIRTUAL TABLE words USING fts5vocab('five', 'row');

@@ -1,0 +1,3 @@
+CREATE TABLE t (a);
+PRAGMA user_version = -5;
+PRAGMA application_id = 1179011410;

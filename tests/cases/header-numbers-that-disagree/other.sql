@@ -1,0 +1,2 @@
+CREATE TABLE u (a);
+PRAGMA user_version = 12;

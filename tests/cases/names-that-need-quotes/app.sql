@@ -1,0 +1,18 @@
+CREATE TABLE "select" ("from" TEXT, "a""b" INTEGER, [c d], `e``f`, "" TEXT, " " TEXT, "ä" TEXT, "Ä" TEXT, "{}", "%s", "a.b", "?1", ":n");
+INSERT INTO "select" VALUES (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13);
+CREATE TABLE "" (x);
+INSERT INTO "" VALUES (1);
+CREATE TABLE " " ("x y" PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO " " VALUES ('k');
+CREATE TABLE "quote""d {table} %s" (id INTEGER PRIMARY KEY AUTOINCREMENT, "index" UNIQUE);
+INSERT INTO "quote""d {table} %s" VALUES (5, 'x');
+CREATE INDEX "in""dex" ON "select" ("a""b", "from");
+CREATE TABLE "größe" ("straße", "日本");
+CREATE TABLE "GRÖSSE" (x);
+INSERT INTO "größe" VALUES ('ß', '語');
+CREATE TABLE 'single''quoted' ('col''umn');
+INSERT INTO "single'quoted" VALUES (1);
+CREATE VIEW "view ""v""" AS SELECT "from" AS "x;y" FROM "select";
+CREATE TRIGGER "trigger;" AFTER INSERT ON "select" BEGIN SELECT 1; END;
+CREATE TABLE main2 ("main" , "src", a, b, "rowid ");
+INSERT INTO main2 VALUES (1, 2, 3, 4, 5);

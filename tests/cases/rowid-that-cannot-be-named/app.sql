@@ -1,0 +1,2 @@
+CREATE TABLE t (rowid, _rowid_, oid);
+INSERT INTO t VALUES (1, 2, 3);

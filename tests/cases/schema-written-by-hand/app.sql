@@ -1,0 +1,10 @@
+CREATE TABLE t (a, b);
+INSERT INTO t VALUES (1, 2);
+CREATE INDEX t_b ON t (b);
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = 'create table t (a, b /* written by hand */)' WHERE name = 't';
+UPDATE sqlite_schema SET sql = 'create  INDEX  t_b on t(b)' WHERE name = 't_b';
+INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES ('view', 'by_hand', 'by_hand', 0, 'create view by_hand as select 1');
+CREATE TABLE sqlite_of_another_tool (x);
+INSERT INTO sqlite_of_another_tool VALUES ('kept');
+PRAGMA writable_schema = RESET;

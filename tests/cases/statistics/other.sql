@@ -1,0 +1,3 @@
+CREATE TABLE u (a, b, UNIQUE (a, b));
+INSERT INTO u VALUES (1, 2), (1, 3);
+ANALYZE;

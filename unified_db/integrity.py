@@ -1,0 +1,90 @@
+"""What `PRAGMA integrity_check` finds, sorted: damage, broken constraints, and what it cannot check.
+
+Only the first of the three makes a file unusable. A row that breaks a NOT NULL or a CHECK is
+content like any other, and an index in the order of a collation that only the application has is
+no damage; taken at face value, the pragma calls all three an error.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+
+from unified_db import sqlite
+from unified_db.sqlite import quote_name
+from unified_db.standins import StandIns, what_is_lacking
+
+_MANY = 1_000_000
+_BROKEN_CONSTRAINT = re.compile(
+    r"^(NULL value in |CHECK constraint failed in |non-\w+ value in |(TEXT|NUMERIC) value in )"
+)
+_KEY_ORDER = re.compile(r"^row not in PRIMARY KEY order for ")
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """What was found in one file.
+
+    Attributes:
+        damage: Pages, records or indexes that contradict each other.
+        broken: Rows that break a constraint of their table, one entry each.
+        unchecked: Tables of which only the structure could be checked, with what is lacking.
+    """
+
+    damage: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+def check_integrity(conn: sqlite3.Connection) -> Integrity:
+    """Check every page, record and index of main, as far as this process can."""
+    try:
+        found = _lines(conn, "integrity_check", 100)
+    except sqlite3.DatabaseError as error:
+        return _check_with_stand_ins(conn) if what_is_lacking(error) else Integrity((str(error),))
+    if any(_BROKEN_CONSTRAINT.match(line) for line in found):
+        # The limit counts broken constraints too, which must not hide the damage behind them.
+        found = _lines(conn, "integrity_check", _MANY)
+    return _sorted_out(found)
+
+
+def integrity_problems(conn: sqlite3.Connection) -> list[str]:
+    """The damage in main, empty where there is none."""
+    return list(check_integrity(conn).damage)
+
+
+def _lines(conn: sqlite3.Connection | StandIns, check: str, argument: str | int) -> list[str]:
+    rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.{check}({argument})")]
+    return [] if rows == ["ok"] else rows
+
+
+def _sorted_out(found: list[str], unchecked: tuple[str, ...] = ()) -> Integrity:
+    broken = tuple(line for line in found if _BROKEN_CONSTRAINT.match(line))
+    return Integrity(tuple(line for line in found if line not in set(broken)), broken, unchecked)
+
+
+def _check_with_stand_ins(conn: sqlite3.Connection) -> Integrity:
+    """The structure of everything, and the whole of every table that lacks nothing."""
+    found: list[str] = []
+    unchecked: list[str] = []
+    stand_ins = StandIns(conn)
+    try:
+        for name in sqlite.tables(conn):
+            try:
+                found += _lines(conn, "integrity_check", quote_name(name))
+            except sqlite3.OperationalError as error:
+                lacking = what_is_lacking(error)
+                if lacking is None:
+                    raise
+                unchecked.append(f"{name} ({lacking})")
+        conn.execute("PRAGMA ignore_check_constraints=ON")
+        # quick_check evaluates no index; the order of keys is all that a stand-in can get wrong.
+        structure = _lines(stand_ins, "quick_check", _MANY)
+        found += [line for line in structure if line not in found and not _KEY_ORDER.match(line)]
+    except sqlite3.DatabaseError as error:
+        return Integrity((str(error),))
+    finally:
+        stand_ins.remove()
+        conn.execute("PRAGMA ignore_check_constraints=OFF")
+    return _sorted_out(found, tuple(unchecked))
