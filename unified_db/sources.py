@@ -36,6 +36,7 @@ HEADER_BYTES = 100
 _WAL_VERSION = 2
 _ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
 _POLL_S = 0.005
+_O_PATH = getattr(os, "O_PATH", 0)
 
 # Where SQLite's locks lie (sqlite.org/src/file/src/os.h and os_unix.c).
 _RESERVED = (0x40000001, 1)
@@ -201,9 +202,39 @@ def is_open_here(path: Path) -> bool:
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - each entry is gone as soon as it is closed
         with contextlib.suppress(OSError, ValueError):
             status = os.fstat(int(name))
-            if (status.st_dev, status.st_ino) == wanted:
+            if (status.st_dev, status.st_ino) == wanted and not _is_pin(int(name)):
                 return True
     return False
+
+
+def _is_pin(descriptor: int) -> bool:
+    return bool(_O_PATH and fcntl.fcntl(descriptor, fcntl.F_GETFL) & _O_PATH)
+
+
+@contextlib.contextmanager
+def pinned(path: Path) -> Iterator[Identity]:
+    """The identity of *path*, which no other file can get for the length of the block.
+
+    A file system gives the inode of a removed file to the next one. What keeps it here is a
+    descriptor that reads nothing, and whose end drops no lock (O_PATH); where there is no such
+    thing, the identity is told and not kept.
+
+    Raises:
+        SourceError: As :func:`read_header`.
+    """
+    if not _O_PATH:
+        yield identity(path)
+        return
+    _require_regular(path)
+    try:
+        descriptor = os.open(path, _O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        yield status.st_dev, status.st_ino
+    finally:
+        os.close(descriptor)
 
 
 def identity(path: Path) -> Identity:
@@ -263,11 +294,18 @@ def hold(path: Path, *, timeout_s: float = 5.0) -> Iterator[Held]:
         SourceError: As :func:`read_header`.
     """
     path = path.resolve()
-    header, found = read_header(path), identity(path)
-    _require_own_sidecars(path, found)
-    if is_open_here(path):
-        yield Held(path, True, found, header)
-        return
+    with pinned(path) as found:
+        header = read_header(path)
+        _require_own_sidecars(path, found)
+        if is_open_here(path):
+            yield Held(path, True, found, header)
+            return
+        with _held_by_hand(path, header, found, timeout_s=timeout_s) as held:
+            yield held
+
+
+@contextlib.contextmanager
+def _held_by_hand(path: Path, header: Header, found: Identity, *, timeout_s: float) -> Iterator[Held]:
     descriptor = _open_to_read(path)
     try:
         if _is_live(path, header, descriptor):

@@ -90,10 +90,13 @@ def merge_sources(
     """
     into = into.absolute()
     plain = _plain_sources(sources, into)
-    looked = {s.path: access.identity(s.path) for s in plain}
     _require_writable(into.parent)
     state = into.parent / ".unify-db"
-    with _unmade_on_failure(state), runs.hold_lock(state, [*(s.path for s in plain), into]):
+    with (
+        _pinned(plain) as looked,
+        _unmade_on_failure(state),
+        runs.hold_lock(state, [*(s.path for s in plain), into]),
+    ):
         place = Workplace(into, backups or state / "backups")
         plain, layout = _look(plain, renames, unions)
         if into.exists():
@@ -159,6 +162,12 @@ def _prove(working: Backups, built: UnifiedFile) -> Verdict:
         verdict = validate.validate(working, built, stamps=stamps)
         hands.finish([settled])
     return verdict
+
+
+@contextlib.contextmanager
+def _pinned(plain: Sequence[PlainSource]) -> Iterator[dict[Path, access.Identity]]:
+    with contextlib.ExitStack() as stack:
+        yield {s.path: stack.enter_context(access.pinned(s.path)) for s in plain}
 
 
 class Workplace:
