@@ -430,6 +430,9 @@ def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
             )
         except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
             answer = _answer_bug(call, error)
+        if _asked_to_end and answer.error is not None:
+            # SQLite turns what a callback of ours raises into an error of its own.
+            answer = _answer_interruption(call, _asked_to_end[0])
         _tell(call, answer)
     raise typer.Exit(int(answer.exit_code))
 
@@ -478,7 +481,7 @@ def _answer_interruption(call: Call, error: BaseException) -> Answer:
     name = call.run_name
     hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
     if not begun:
-        hint = str(facts.get("next", "Nothing was done."))
+        hint = str(facts.get("next", "What was not finished is gone. Run again, if you like."))
     return answers.Answer(
         message="terminated" if terminated else "interrupted",
         hint=hint,
@@ -548,13 +551,20 @@ def _answer_mistake(arguments: Sequence[str], error: Exception) -> int:
     return int(ExitCode.USAGE)
 
 
-def _raise_terminated(_number: int, _frame: object) -> None:
-    raise TerminatedError
+_asked_to_end: list[BaseException] = []
+
+
+def _raise_terminated(number: int, _frame: object) -> None:
+    _asked_to_end.append(KeyboardInterrupt() if number == signal.SIGINT else TerminatedError())
+    raise _asked_to_end[-1]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line *arguments*; the exit code."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Whoever starts us in the background may have wished that Ctrl-C does not reach us.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _raise_terminated)
     code = _run_app(arguments)
     prefect = sys.modules.get("flows.through_prefect")
     if prefect is not None and prefect.failed.is_set():

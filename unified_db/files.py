@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -25,7 +26,7 @@ Stamp = tuple[int, int, int, int, int]
 _CHUNK_BYTES = 64 << 20
 # What fits into a core's own cache is hashed while it is warm there.
 _READ_BYTES = 256 << 10
-_PARTIAL = re.compile(r"[0-9a-f]{8}\.partial(-wal|-shm|-journal)?")
+_PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial(-wal|-shm|-journal)?$")
 
 
 def digest_file(path: Path, told: Callable[[int], None] | None = None) -> str:
@@ -119,16 +120,24 @@ def partial_file(target: Path) -> Iterator[Path]:
         raise
 
 
-def partials_of(target: Path) -> list[Path]:
-    """What :func:`partial_file` left beside *target*, with sidecars, when its process was killed."""
-    if not target.parent.is_dir():
-        return []
-    head = f".{target.name}."
-    return [
-        p
-        for p in target.parent.iterdir()
-        if p.name.startswith(head) and _PARTIAL.fullmatch(p.name.removeprefix(head))
-    ]
+@contextlib.contextmanager
+def without_leftovers(folder: Path, beginning: str) -> Iterator[None]:
+    """*folder* for the block, cleared of what :func:`partial_file` left when its process was killed.
+
+    Partial files of names that begin with *beginning* are removed, unless somebody else is inside
+    such a block for this folder and may be making one.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in folder.iterdir():
+                if path.name.startswith(f".{beginning}") and _PARTIAL.search(path.name):
+                    path.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def link_durably(source: Path, target: Path) -> None:

@@ -211,7 +211,11 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
     access.require_space({into: access.total_bytes([file.resolve()])})
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = into / f"{file.stem}-{moment}{file.suffix}"
-    with made_folder(into), files.partial_file(target) as unfinished:
+    with (
+        made_folder(into),
+        files.without_leftovers(into, f"{file.stem}-"),
+        files.partial_file(target) as unfinished,
+    ):
         with access.hold(file, timeout_s=timeout_s) as held:
             # One file is one instant by itself: a reader's snapshot, without the writers' lock.
             reader = sqlite.connect_read_only(held.path, timeout_s=timeout_s) if held.live else None
@@ -247,18 +251,20 @@ def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
     _require_digest(backup)
     access.require_space({to.parent: access.total_bytes([backup.resolve()])})
     _require_unused(to)
-    with made_folder(to.parent):
-        _remove_partials(to)
+    with (
+        made_folder(to.parent),
+        files.without_leftovers(to.parent, f"{to.name}."),
+        files.partial_file(to) as unfinished,
+    ):
         # Whole and checked before anything of the old file moves.
-        with files.partial_file(to) as unfinished:
-            with access.reading(backup, timeout_s=timeout_s, scratch=to.parent) as conn:
-                sqlite.copy_database(conn, unfinished)
-            with sqlite.closing(sqlite.connect_frozen(unfinished)) as conn:
-                _require_intact(conn, backup)
-            keep_mode_and_owner(unfinished, to if to.exists() else backup)
-            files.fsync_file(unfinished)
-            _require_unused(to)
-            _move_aside(to)
+        with access.reading(backup, timeout_s=timeout_s, scratch=to.parent) as conn:
+            sqlite.copy_database(conn, unfinished)
+        with sqlite.closing(sqlite.connect_frozen(unfinished)) as conn:
+            _require_intact(conn, backup)
+        keep_mode_and_owner(unfinished, to if to.exists() else backup)
+        files.fsync_file(unfinished)
+        _require_unused(to)
+        _move_aside(to)
     return to
 
 
@@ -301,12 +307,6 @@ def _move_aside(database: Path) -> None:
         files.remove_durably(old)
 
 
-def _remove_partials(target: Path) -> None:
-    """Remove what a restore that was killed left beside *target*."""
-    for leftover in files.partials_of(target):
-        leftover.unlink(missing_ok=True)
-
-
 def keep_mode_and_owner(path: Path, like: Path) -> None:
     """Give *path* the permission bits of *like* and, where we may, its owner."""
     status = like.stat()
@@ -329,6 +329,8 @@ def made_folder(folder: Path) -> Iterator[None]:
                 made.rmdir()
         if isinstance(error, OSError):
             raise access.refuse_os_error(error) from error
+        if isinstance(error, sqlite3.Error):
+            raise sqlite.translate(error, folder) from error
         raise
 
 

@@ -168,9 +168,9 @@ def _lock_file(file: Path, *, label: str) -> Iterator[None]:
                 f"another run holds {label} (process {pid})",
                 hint="Nothing was done. Wait for that run to end; `unify-db status` shows it.",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "path": label}).encode(), 0)
         try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "path": label}).encode(), 0)
             yield
         finally:
             file.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -194,16 +193,14 @@ class Workplace:
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Both folders, for their owner alone; gone at the end with all that was not kept."""
-        try:
-            with backup.made_folder(self.root):
-                self.unfinished.mkdir(mode=0o700)
-                try:
-                    self.workshop.mkdir(mode=0o700)
-                    yield
-                finally:
-                    self.clear(finished=False)
-        except sqlite3.Error as error:
-            raise sqlite.translate(error, self.into) from error
+        with backup.made_folder(self.root):
+            self.unfinished.mkdir(mode=0o700)
+            try:
+                self.workshop.mkdir(mode=0o700)
+                yield
+            finally:
+                # There was no target before, so one that is there now is ours, and whole.
+                self.clear(finished=self.into.exists())
 
     def keep_backups(self) -> None:
         """Let the backups stand under their own name."""
@@ -227,9 +224,11 @@ def _unmade_on_failure(state: Path) -> Iterator[None]:
     was_there = state.exists()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if not was_there:
             _remove_empty(state)
+        if isinstance(error, OSError):
+            raise access.refuse_os_error(error) from error
         raise
 
 
