@@ -204,7 +204,12 @@ def check_statistics(conn: sqlite3.Connection, states: Sequence[SourceState]) ->
             wanted.update(state.statistics[stat])
         found = _typed(r for r in _rows_of(conn, stat) if str(r[0]).lower() not in _united(states))
         if wanted or found:
-            yield _same_rows(stat, wanted, found, lambda row: f"{row[0][1]}.{row[1][1]}")
+            yield _same_rows(stat, wanted, found, _name_statistic)
+
+
+def _name_statistic(row: tuple[Any, ...]) -> str:
+    table, index = row[0][1], row[1][1]
+    return str(table) if index is None else f"{table}.{index}"
 
 
 def _same_rows(check: str, wanted: Rows, found: Rows, name: Any) -> Finding:
