@@ -344,3 +344,36 @@ def test_what_differs_under_one_key_is_counted_and_never_shown(database: Make, t
     error = refusal(sources, tmp_path / "unified.db", unions=["k"])
     assert re.search("2 keys have another row there: key [0-9a-f]{12}, key [0-9a-f]{12}", error.message)
     assert "SECRET" not in error.message + error.hint
+
+
+def test_a_union_may_be_spelt_in_another_case_and_hold_a_table_without_rowid(
+    database: Make, tmp_path: Path
+) -> None:
+    table = "CREATE TABLE Items (a TEXT, b INTEGER, v, PRIMARY KEY (a, b)) WITHOUT ROWID;"
+    counted = "CREATE TABLE Counted (id INTEGER PRIMARY KEY AUTOINCREMENT, v);"
+    sources = [
+        database("a.db", f"{table} {counted} INSERT INTO Items VALUES ('x', 1, 1), ('x', 2, 2);"),
+        database(
+            "b.db",
+            f"{table} {counted} INSERT INTO Items VALUES ('x', 1, 1), ('y', 1, 3);"
+            "INSERT INTO Counted VALUES (70, 1);",
+        ),
+    ]
+    unions = ["ITEMS", "COUNTED"]
+    standalone.merge_sources(sources, tmp_path / "unified.db", unions=unions)
+    assert query(tmp_path / "unified.db", "SELECT * FROM items") == [("x", 1, 1), ("x", 2, 2), ("y", 1, 3)]
+    assert query(tmp_path / "unified.db", "SELECT * FROM sqlite_sequence") == [("Counted", 70)]
+
+
+def test_sources_of_two_encodings_are_renamed_and_united(database: Make, tmp_path: Path) -> None:
+    sql = f"{KEYED} CREATE TABLE u (x); INSERT INTO u VALUES ('ä');"
+    sources = [
+        database("a.db", f"PRAGMA encoding = 'UTF-16le'; {sql} INSERT INTO k VALUES ('ü', 1), ('a', 2);"),
+        database("b.db", f"{sql} INSERT INTO k VALUES ('ü', 1), ('ö', 3), ('z', zeroblob(100000));"),
+    ]
+    renames, unions = [f"{sources[0]}:u=w"], [f"{sources[0]}:k"]
+    target = tmp_path / "unified.db"
+    standalone.merge_sources(sources, target, renames=renames, unions=unions)
+    assert query(target, "SELECT name FROM k ORDER BY rowid") == [("ü",), ("a",), ("z",), ("ö",)]
+    assert query(target, "SELECT x FROM w") == [("ä",)]
+    assert standalone.validate_sources(sources, target, renames=renames, unions=unions).verdicts[0].passed

@@ -290,6 +290,34 @@ def test_a_dry_run_begins_no_work_while_a_place_is_not_covered(tmp_path: Path) -
     assert "models.py:1" in page
 
 
+def test_a_renamed_alembic_version_table_needs_an_env_py_that_says_so(tmp_path: Path) -> None:
+    sql = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num));"
+    sources = [build_database(tmp_path / f"{n}.db", sql) for n in ("app", "audit")]
+    env = tmp_path / "env.py"
+    env.write_text("context.configure(connection=c)\n")
+    rename = {"source": "audit.db", "object": "alembic_version", "to": "alembic_version_audit"}
+    move = PlainMove(tmp_path, sources, rename=[rename])
+    found = plan.make_plan(move.config(), create_run(move.config().state_folder))
+    with pytest.raises(UsageError, match=r'env\.py, which has to say version_table="alembic_version_audit"'):
+        gates.require_covered(found)
+    new = 'connection=c, version_table="alembic_version_audit"'
+    move.settings["edit"] = [{"file": "env.py", "kind": "text", "old": "connection=c", "new": new}]
+    gates.require_covered(plan.make_plan(move.config(), create_run(move.config().state_folder)))
+
+
+def test_a_lost_record_of_the_backups_stops_a_rollback_before_anything_is_carried(tmp_path: Path) -> None:
+    move = united(tmp_path, KEYED + "INSERT INTO t VALUES ('a', 1, 1);", KEYED)
+    move.prepare()
+    move.switch()
+    record = move.run.evidence / "backup.json"
+    kept = record.rename(tmp_path / "kept.json")
+    with pytest.raises(RollbackError, match="record of the backups"):
+        move.back()
+    kept.rename(record)
+    move.back()
+    assert query(move.sources[1], "SELECT count(*) FROM t") == [(0,)]
+
+
 # ---- for all schemas -----------------------------------------------------------------------------
 
 _NAMES = st.sampled_from(["users", "Users", "t 1", 'odd "name', "posts", "log"])

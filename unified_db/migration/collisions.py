@@ -21,7 +21,7 @@ from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Collision, SourceKind
 
 _MOST_SHOWN = 8
-_VERSION_TABLE = "alembic_version"
+VERSION_TABLE = "alembic_version"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _ways_out(
 ) -> Iterator[str]:
     name = group[0].item.unified.name
     foreign = [o for o in group if not langgraph.is_own_table(o.item.original)]
-    if name.lower() == _VERSION_TABLE:
+    if name.lower() == VERSION_TABLE:
         yield from _alembic_ways(group, taken, kinds)
         return
     if len(foreign) < len(group):
@@ -185,7 +185,7 @@ def _toml(text: str) -> str:
 def _free_name(owner: _Owner, taken: Collection[str]) -> str:
     stem = re.sub(r"\W+", "_", PurePath(owner.label).stem).strip("_").lower() or "other"
     old = owner.item.original.name
-    name = f"{old}_{stem}" if old.lower() == _VERSION_TABLE else f"{stem}_{old}"
+    name = f"{old}_{stem}" if old.lower() == VERSION_TABLE else f"{stem}_{old}"
     number = 2
     while name.lower() in taken:
         name = f"{stem}{number}_{old}"

@@ -78,6 +78,19 @@ def configured(config: MigrationConfig) -> Layout:
     )
 
 
+def settle(layout: Layout, places: Sequence[SourceLayout]) -> Layout:
+    """*layout* with each union's table named as its home spells it, which is how the unified file does."""
+    spelt = {
+        (source.label, item.unified.name.lower()): item.unified.name
+        for source in places
+        for item in source.placed
+    }
+    unions = (
+        u.model_copy(update={"table": spelt.get((u.home, u.table.lower()), u.table)}) for u in layout.unions
+    )
+    return layout.model_copy(update={"unions": tuple(unions)})
+
+
 def from_options(
     renames: Sequence[str], unions: Sequence[str], schemas: Sequence[tuple[str, Sequence[SchemaObject]]]
 ) -> Layout:

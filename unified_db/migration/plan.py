@@ -20,10 +20,10 @@ from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
 from unified_db.migration import copy, langgraph, processes, switch
-from unified_db.migration.collisions import find_collisions, require_no_collisions
+from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.edits.names import find_names
-from unified_db.migration.layout import configured, place_all
+from unified_db.migration.layout import configured, place_all, settle
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
 from unified_db.migration.report import schema_markdown
 from unified_db.migration.runs import RunFolder
@@ -71,7 +71,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         estimated_s=_estimate(config, sources),
         versions=_versions(),
         warnings=tuple(_warnings(config, sources)),
-        layout=layout,
+        layout=settle(layout, places),
         mentions=tuple(_mentions(config)),
     )
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
@@ -85,6 +85,10 @@ def _mentions(config: MigrationConfig) -> Iterator[tuple[str, str]]:
     for rename in config.rename:
         places = find_names(config, rename.object, ignore=rename.ignore, edited=edited)
         yield from ((rename.object, place) for place in places)
+        # Alembic's code names its table by default, so nothing in the application does.
+        is_version = rename.object.lower() == VERSION_TABLE
+        if is_version and not find_names(config, rename.to, edited=edited):
+            yield rename.object, f'env.py, which has to say version_table="{rename.to}" to Alembic'
 
 
 def _require_writable(config: MigrationConfig) -> None:

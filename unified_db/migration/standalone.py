@@ -25,7 +25,7 @@ from unified_db.migration.backup import PlainSource
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.copy import read_objects
 from unified_db.migration.langgraph import holds_checkpoints, require_current
-from unified_db.migration.layout import from_options, place_all, place_backup
+from unified_db.migration.layout import from_options, place_all, place_backup, settle
 from unified_db.migration.records import (
     Backup,
     Backups,
@@ -272,7 +272,7 @@ def _look(
     places = place_all(schemas, layout)
     require_no_collisions(find_collisions(places, {s.label: s.kind for s in looked}))
     require_agreement(places, layout)
-    return looked, layout
+    return looked, settle(layout, places)
 
 
 def _validate(plain: Sequence[PlainSource], against: Path, layout: Layout) -> MergeReport:

@@ -294,6 +294,12 @@ class _OldFile:
 def _old_files(run: RunFolder, standing: list[Act]) -> list[_OldFile]:
     """The old files whose moves stand, in the order in which they were moved."""
     backups = run.load("backup", Backups)
+    if backups is None and _has(standing, "move"):
+        # Without it nobody knows what is called otherwise in the unified file, or is united there.
+        raise RollbackError(
+            f"the record of the backups of run {run.name} is gone",
+            hint=f"Nothing was changed. Put {run.evidence / 'backup.json'} back.",
+        )
     labels = {str(b.source): b.label for b in backups.items} if backups else {}
     layout = backups.layout if backups else Layout()
     found: list[_OldFile] = []
