@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,20 @@ CHANGES_BY_ITSELF = True
 
 
 def make(folder: Path) -> Iterator[list[Path]]:
-    path = build_database(folder / "app.db", "CREATE TABLE t (x); INSERT INTO t VALUES (1)")
-    other = build_database(folder / "other.db", "CREATE TABLE t (x)")
+    # Large enough that several replacements fall into every copy of it.
+    sql = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(30000000))"
+    path = build_database(folder / "app.db", sql)
+    others = [build_database(folder / name, sql) for name in ("one.db", "other.db")]
     code = (
-        "import os, shutil, sys, time\n"
-        "while True: shutil.copyfile(sys.argv[2], sys.argv[1] + '.new'); "
-        "os.replace(sys.argv[1] + '.new', sys.argv[1]); time.sleep(0.0001)"
+        "import itertools, os, sys, time\n"
+        "for other in itertools.cycle(sys.argv[2:]): os.link(other, sys.argv[1] + '.new'); "
+        "os.replace(sys.argv[1] + '.new', sys.argv[1]); time.sleep(0.001)"
     )
-    replacing = subprocess.Popen([sys.executable, "-c", code, path, other])
+    replacing = subprocess.Popen([sys.executable, "-c", code, path, *others])
     try:
+        first = path.stat().st_ino
+        while path.stat().st_ino == first:
+            time.sleep(0.001)
         yield [path]
     finally:
         replacing.kill()
