@@ -15,7 +15,7 @@ def make(folder: Path) -> Iterator[list[Path]]:
     # Large enough that several replacements fall into every copy of it.
     sql = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(30000000))"
     path = build_database(folder / "app.db", sql)
-    others = [build_database(folder / name, sql) for name in ("one.db", "other.db")]
+    others = [build_database(folder / name, sql) for name in ("1.db", "2.db", "3.db", "4.db", "5.db")]
     code = (
         "import itertools, os, sys, time\n"
         "for other in itertools.cycle(sys.argv[2:]): os.link(other, sys.argv[1] + '.new'); "
