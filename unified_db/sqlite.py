@@ -19,7 +19,7 @@ from unified_db.errors import SourceBusyError, SourceError
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
-_MMAP_BYTES = 0x7FFF0000
+MMAP_BYTES = 0x7FFF0000
 _STEP_BYTES = 16 << 20
 
 
@@ -61,7 +61,7 @@ def map_pages(conn: sqlite3.Connection, schema: str = "main") -> None:
     Twice as fast. A file that is shortened meanwhile ends the process, so this is for files of our
     own, and for sources whose pages a snapshot holds in place.
     """
-    conn.execute(f"PRAGMA {quote_name(schema)}.mmap_size={_MMAP_BYTES}")
+    conn.execute(f"PRAGMA {quote_name(schema)}.mmap_size={MMAP_BYTES}")
 
 
 def connect_writable(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
