@@ -46,6 +46,10 @@ class Source(Protocol):
     def kind(self) -> SourceKind:
         """What it holds."""
 
+    @property
+    def threads(self) -> tuple[str, ...]:
+        """The columns that name LangGraph threads, as "table.column"."""
+
 
 @dataclass(frozen=True)
 class PlainSource:
@@ -54,6 +58,7 @@ class PlainSource:
     path: Path
     label: str
     kind: SourceKind = "other"
+    threads: tuple[str, ...] = ()
 
 
 def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.0) -> Backups:
@@ -385,6 +390,7 @@ def _unchecked(source: Source, copy: Path) -> Backup:
         size_bytes=copy.stat().st_size,
         sha256="",
         journal_mode=access.read_header(copy).journal_mode,
+        threads=source.threads,
     )
 
 

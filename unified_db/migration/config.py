@@ -79,6 +79,20 @@ class SourceConfig(_Section):
 
     path: Path = Field(description="The file, relative to root.")
     kind: SourceKind = Field("other", description="application, checkpoints, store or other.")
+    threads: tuple[str, ...] = Field(
+        (),
+        description='Columns that name LangGraph threads, each as "table.column", such as '
+        '"conversations.thread_id": the proof then also looks for threads that lost their checkpoints, and '
+        "for checkpoints that lost their rows.",
+    )
+
+    @field_validator("threads")
+    @classmethod
+    def _have_both_parts(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        for column in columns:
+            if not all(column.rpartition(".")[::2]):
+                raise ValueError(f'{column!r} is no "table.column"')
+        return columns
 
 
 class TargetConfig(_Section):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unified_db import pieces, sqlite
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE, holds_checkpoints
 from unified_db.migration.records import Backup, Backups, Finding
+from unified_db.migration.threads import check_threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def check_meaning(backups: Backups, unified: Path) -> list[Finding]:
-    """Findings about LangGraph's tables; none where no source has them.
+    """Findings about LangGraph's tables and the rows that name its threads; none where there are none.
 
     Where the tables of several sources are united, each source is looked for in what it brought.
     """
@@ -45,7 +46,7 @@ def check_meaning(backups: Backups, unified: Path) -> list[Finding]:
             findings += _check_decoding(backup, unified, united=united)
             findings += _check_links(backup, unified, united=united)
             findings.append(asyncio.run(_check_newest_states(backup, unified, united=united)))
-    return findings
+    return [*findings, *check_threads(backups, unified)]
 
 
 _CHECKPOINT_KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")

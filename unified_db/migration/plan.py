@@ -19,7 +19,7 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import copy, langgraph, processes, switch
+from unified_db.migration import copy, langgraph, processes, switch, threads
 from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.edits.names import find_names
@@ -115,6 +115,7 @@ def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path
     label = config.label(path)
     with access.reading(path, scratch=scratch) as conn:
         langgraph.require_current(conn, label)
+        threads.require_columns(conn, source.threads, label)
         facts = SourceFacts(
             label=label,
             path=path,
@@ -129,6 +130,7 @@ def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path
             tables=_read_tables(conn, label),
             objects=copy.read_objects(conn),
             handles=users,
+            threads=source.threads,
         )
     rows = sum(t.rows for t in facts.tables)
     log.info("plan: %s, %d tables, %s rows", label, len(facts.tables), f"{rows:,}")

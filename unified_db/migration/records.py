@@ -89,6 +89,7 @@ class SourceFacts(Record):
         size_bytes: Main file alone.
         wal_bytes: What lies in the WAL beside it, 0 without one.
         handles: Processes that have the file open now, as "pid command".
+        threads: The columns that name LangGraph threads, as "table.column".
     """
 
     label: str
@@ -104,6 +105,7 @@ class SourceFacts(Record):
     tables: tuple[TableFacts, ...]
     objects: tuple[SchemaObject, ...]
     handles: tuple[str, ...] = ()
+    threads: tuple[str, ...] = ()
 
 
 class Collision(Record):
@@ -167,6 +169,7 @@ class Backup(Record):
     Attributes:
         sha256: Digest of the finished copy.
         journal_mode: The source's own, which a restored copy gets back.
+        threads: The columns that name LangGraph threads, as "table.column".
     """
 
     label: str
@@ -176,6 +179,7 @@ class Backup(Record):
     size_bytes: int
     sha256: str
     journal_mode: str
+    threads: tuple[str, ...] = ()
 
 
 class Backups(Record):
