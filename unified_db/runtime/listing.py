@@ -65,6 +65,9 @@ class Listing(NamedTuple):
 
     def read(self, conn: sqlite3.Connection) -> Page:
         """The next page, all of one moment."""
+        if self.limit is not None and self.limit < 0:
+            # To SQLite, and so to the stock savers, a negative limit is none.
+            return self._replace(limit=None).read(conn)
         wanted = self.size if self.limit is None else min(self.size, self.limit)
         if wanted <= 0:
             return Page([], None)
