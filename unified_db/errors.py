@@ -162,3 +162,7 @@ class TransactionFailedError(RuntimeUseError):
 
 class DatabaseClosedError(RuntimeUseError, sqlite3.ProgrammingError):
     """The database was closed, or its writer died with a fork; nothing was written."""
+
+
+class DatabaseMovedError(RuntimeUseError, sqlite3.OperationalError):
+    """The file was deleted, moved or replaced while it was open; nothing was written."""

@@ -169,6 +169,23 @@ async def test_metadata_is_compared_as_values(saver: UnifiedAsyncSqliteSaver, wa
     assert [c.metadata["step"] async for c in saver.alist(config(), filter=wanted)] == [1]
 
 
+async def test_a_number_that_json_has_no_word_for_stops_no_upkeep(saver: UnifiedAsyncSqliteSaver) -> None:
+    """As json.dumps writes NaN, and SQLite before 3.42 cannot read it."""
+    await saver.aput(config("other"), checkpoint(), metadata(score=float("nan")), {})
+    await saver.aput(config(), checkpoint(), metadata(score=float("nan"), run_id="kept"), {})
+    await saver.aput(config(), checkpoint(step=1), metadata(run_id="gone"), {})
+    await saver.adelete_for_runs(["gone"])
+    await saver.aprune(["t", "other"])
+    assert len([c async for c in saver.alist(None)]) == 2
+
+
+def test_a_path_that_says_memory_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with UnifiedSqliteSaver.from_conn_string(Path(":memory:")) as saver:  # type: ignore[arg-type]
+        saver.put(config(), checkpoint(), metadata(), {})
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_paused_listing_blocks_nobody(saver: UnifiedAsyncSqliteSaver, path: Path) -> None:
     await talk(saver, steps=40)
     listing = saver.alist(config())

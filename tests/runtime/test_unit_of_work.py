@@ -9,6 +9,11 @@ import contextlib
 import contextvars
 import gc
 import itertools
+import os
+import signal
+import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import aclosing
 from functools import partial
@@ -16,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, insert, select
+from sqlalchemy import ForeignKey, create_engine, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from tests.runtime.support import checkpoint, config, lock_is_free, metadata
 from tests.runtime.test_transactions import DURABILITIES, Base, Note, build, closing_query, rows
@@ -30,7 +35,7 @@ from unified_db import (
     UnifiedSqliteSaver,
     UnifiedSqliteStore,
 )
-from unified_db.errors import RuntimeUseError, TransactionEndedError
+from unified_db.errors import RuntimeUseError, TransactionEndedError, WriteLockHeldError
 
 
 @pytest.fixture
@@ -221,6 +226,63 @@ async def test_the_second_of_two_that_want_one_key_leaves_nothing(db: UnifiedDat
     assert sorted(type(f).__name__ for f in found) == ["IntegrityError", "NoneType"]
     assert rows(path) == (1, 1, 0)
     assert lock_is_free(path)
+
+
+async def test_a_full_disk_at_the_commit_leaves_neither(db: UnifiedDatabase, path: Path) -> None:
+    with db.engine.connect() as conn:
+        pages = conn.execute(text("PRAGMA page_count")).scalar()
+    event.listen(db.engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count={pages + 3}"))
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        async with db.transaction() as session:
+            session.add(Note(body="x"))
+            big = checkpoint({"blob": "x" * 200_000})
+            await UnifiedAsyncSqliteSaver(db).aput(config(), big, metadata(), {})
+    assert rows(path) == (0, 0, 0)
+    assert lock_is_free(path)
+    async with db.transaction() as session:
+        session.add(Note(body="small"))
+    assert rows(path) == (1, 0, 0)
+
+
+def test_an_interrupt_from_the_keyboard_leaves_all_or_nothing(sync_db: UnifiedDatabase, path: Path) -> None:
+    saver = UnifiedSqliteSaver(sync_db)
+    saver.setup()
+
+    def interrupted(n: int) -> None:
+        timer = threading.Timer(n * 0.0004, os.kill, (os.getpid(), signal.SIGINT))
+        with contextlib.suppress(KeyboardInterrupt):
+            timer.start()
+            with sync_db.transaction_sync() as session:
+                session.add(Note(body=f"{n}"))
+                saved = saver.put(config(), checkpoint(), metadata(), {})
+                saver.put_writes(saved, [("c", 1)], "task")
+            timer.join()
+            # Until it comes; one that Python met in a destructor never does.
+            time.sleep(0.05)
+
+    for n in range(25):
+        before = rows(path)
+        # Each in a context of its own, which the next one does not inherit.
+        contextvars.copy_context().run(interrupted, n)
+        assert rows(path) in (before, tuple(count + 1 for count in before))
+        assert lock_is_free(path)
+
+
+async def test_a_write_that_the_application_left_open_is_what_the_error_names(path: Path) -> None:
+    """An application with an engine of its own, that holds a transaction across a graph call."""
+    own = create_engine(f"sqlite:///{path}")
+    async with UnifiedDatabase(path, busy_timeout_s=0.2) as db:
+        Base.metadata.create_all(own)
+        graph = build(UnifiedAsyncSqliteSaver(db))
+        with Session(own) as session:
+            session.add(Note(body="half"))
+            session.flush()
+            with pytest.raises(WriteLockHeldError, match="Commit before running a graph"):
+                await graph.ainvoke({"said": []}, config())
+            session.commit()
+        await graph.ainvoke({"said": []}, config())
+    own.dispose()
+    assert rows(path)[0] == 1
 
 
 # --- Contexts ------------------------------------------------------------------------------------------
@@ -447,6 +509,37 @@ async def test_cancelling_at_any_wait_leaves_all_or_nothing(
             break
     assert ended
     assert step > 2
+
+
+async def test_a_block_of_a_task_that_outlived_its_transaction_is_refused(
+    db: UnifiedDatabase, path: Path
+) -> None:
+    """It would join a session that nobody commits any more."""
+    ended = asyncio.Event()
+
+    async def begun_late() -> None:
+        await ended.wait()
+        async with db.transaction() as session:
+            session.add(Note(body="lost"))
+
+    async def left_late() -> None:
+        async with db.transaction() as session:
+            await ended.wait()
+            session.add(Note(body="lost"))
+
+    async def apart() -> None:
+        await ended.wait()
+        with db.outside_transaction():
+            async with db.transaction() as session:
+                session.add(Note(body="kept"))
+
+    async with db.transaction():
+        tasks = [asyncio.create_task(work()) for work in (begun_late, left_late, apart)]
+        await asyncio.sleep(0)
+    ended.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(f) for f in found] == [TransactionEndedError, TransactionEndedError, type(None)]
+    assert closing_query(path, "SELECT body FROM notes") == [("kept",)]
 
 
 async def test_nothing_is_taken_after_the_end(db: UnifiedDatabase, path: Path) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from tests.runtime.support import checkpoint, config, lock_is_free, metadata, table
-from unified_db import UnifiedAsyncSqliteSaver
-from unified_db.errors import DatabaseClosedError, WriteLockHeldError
+from unified_db import UnifiedAsyncSqliteSaver, UnifiedDatabase
+from unified_db.errors import DatabaseClosedError, DatabaseMovedError, UsageError, WriteLockHeldError
 from unified_db.runtime.connections import FileSettings
 from unified_db.runtime.lanes import FileLane, close_file, open_file
 from unified_db.runtime.work import Call, Insert, Rows
@@ -185,6 +186,49 @@ def test_two_names_of_a_file_share_one_writer(lane: FileLane, tmp_path: Path) ->
     lane.write_sync(note("still open"))
 
 
+def test_two_hard_links_of_a_file_are_refused(lane: FileLane, tmp_path: Path) -> None:
+    """Each name would have a WAL of its own, and SQLite destroy the file."""
+    link = tmp_path / "link.sqlite"
+    link.hardlink_to(lane.path)
+    with pytest.raises(UsageError, match="two names of one file"):
+        open_file(link)
+    lane.write_sync(note("still open"))
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "moved"])
+async def test_a_file_that_is_not_where_it_was_is_named_not_written_into_the_void(
+    path: Path, tmp_path: Path, how: str
+) -> None:
+    async with UnifiedDatabase(path) as db:
+        saver = UnifiedAsyncSqliteSaver(db)
+        await saver.aput(config(), checkpoint(), metadata(), {})
+        with db.engine.connect() as conn:
+            conn.execute(text("SELECT 1"))
+        _take_away(path, tmp_path, how)
+        with pytest.raises(DatabaseMovedError, match="is not the file that was opened"):
+            await saver.aput(config(), checkpoint(), metadata(), {})
+        with pytest.raises(DatabaseMovedError):
+            await saver.aget_tuple(config())
+        # SQLAlchemy 2.1 wraps what a pool raises, as every release does for a statement.
+        with pytest.raises((sqlite3.OperationalError, OperationalError), match="is not the file"):
+            db.engine.connect()
+        with pytest.raises((sqlite3.OperationalError, OperationalError), match="is not the file"):
+            async with db.transaction() as session:
+                await session.execute(text("SELECT 1"))
+        async with UnifiedDatabase(path) as again:
+            assert [c async for c in UnifiedAsyncSqliteSaver(again).alist(None)] == []
+
+
+def _take_away(path: Path, folder: Path, how: str) -> None:
+    if how == "moved":
+        path.rename(folder / "elsewhere.sqlite")
+        return
+    for file in folder.glob(f"{path.name}*"):
+        file.unlink()
+    if how == "replaced":
+        sqlite3.connect(path).close()
+
+
 def test_a_closed_file_says_so(path: Path) -> None:
     lane = open_file(path)
     lane.write_sync(Call(lambda conn: conn.execute("CREATE TABLE notes (text)")))
@@ -251,6 +295,37 @@ def test_a_fork_opens_a_writer_of_its_own(path: Path) -> None:
     assert process.returncode == 0, err
     assert out.strip() == "3"
     assert lock_is_free(path)
+
+
+@pytest.mark.parametrize("how", ["return", "exit", "interrupt"])
+def test_an_interpreter_that_ends_with_work_pending_leaves_whole_rows(path: Path, how: str) -> None:
+    process = run("leave", path, how)
+    process.communicate(timeout=60)
+    assert process.returncode == {"return": 0, "exit": 3, "interrupt": -signal.SIGINT}[how]
+    assert lock_is_free(path)
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert conn.execute(
+            "SELECT count(*) FROM checkpoints WHERE length(checkpoint) < 10000"
+        ).fetchone() == (0,)
+
+
+async def test_readers_that_come_and_go_let_the_wal_start_again(path: Path) -> None:
+    """A reader that stayed would pin its snapshot, and the WAL would grow for as long."""
+    wal = path.with_name(path.name + "-wal")
+    async with UnifiedAsyncSqliteSaver.from_conn_string(str(path)) as saver:
+        for step in range(40):
+            await saver.aput(config(), checkpoint(step=step), metadata(step), {})
+        listing = saver.alist(config())
+        await anext(listing)
+        for step in range(600):
+            big = checkpoint({"blob": "x" * 20_000}, step=step)
+            await saver.aput(config("u"), big, metadata(step), {})
+            await saver.aget_tuple(config("u"))
+        # 600 states of 20 kB are 12 MB; SQLite brings the WAL into the file at 4 MB.
+        size = await asyncio.to_thread(lambda: wal.stat().st_size)
+        await listing.aclose()
+    assert size < 6_000_000
 
 
 def test_kill_leaves_neither_a_lock_nor_half_a_row(path: Path) -> None:

@@ -49,6 +49,23 @@ async def write_for_ever(path: str) -> None:
         await asyncio.gather(*(write(saver, f"t{n}", 10**9) for n in range(4)))
 
 
+async def leave(path: str, how: str) -> None:
+    """End with many writes under way and nobody to wait for them."""
+    opened = UnifiedAsyncSqliteSaver.from_conn_string(path)
+    saver = await opened.__aenter__()
+    await saver.setup()
+    at: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    big = {"channel_values": {"n": "x" * 10_000}}
+    puts = (saver.aput(at, make(n) | big, {"source": "loop"}, {}) for n in range(500))  # type: ignore[arg-type]
+    pending = [asyncio.ensure_future(put) for put in puts]
+    await asyncio.sleep(0.002)
+    if how == "exit":
+        os._exit(3)
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    assert pending
+
+
 def fork(path: str) -> None:
     """Write before a fork, then in the child and in the parent, both through what they had."""
     with UnifiedSqliteSaver.from_conn_string(path) as saver:
@@ -75,5 +92,7 @@ if __name__ == "__main__":
         asyncio.run(write_many(path, int(rest[0])))
     elif act == "for-ever":
         asyncio.run(write_for_ever(path))
+    elif act == "leave":
+        asyncio.run(leave(path, *rest))
     else:
         fork(path)

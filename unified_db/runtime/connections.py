@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unified_db.errors import WriteLockHeldError
+from unified_db.errors import DatabaseMovedError, UsageError, WriteLockHeldError
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,41 @@ def file_key(path: Path) -> tuple[int, int]:
     """What makes *path* one file, under whichever name it is opened."""
     status = os.stat(path)  # noqa: PTH116 - the same call as Path.stat, without the object
     return status.st_dev, status.st_ino
+
+
+def key_at(path: Path) -> tuple[int, int] | None:
+    """As `file_key`; None where there is nothing at *path*."""
+    try:
+        return file_key(path)
+    except FileNotFoundError:
+        return None
+
+
+def require_same_name(path: Path, opened: Path) -> None:
+    """Return where *path* is the name that the file was opened by, also through symbolic links.
+
+    Raises:
+        UsageError: It is another name of the same file, a hard link.
+    """
+    if path == opened:
+        return
+    one, other = path.resolve(), opened.resolve()
+    if one.name != other.name or not one.parent.samefile(other.parent):
+        raise UsageError(
+            f"{path} and {opened} are two names of one file, by a hard link",
+            hint="Nothing was opened. SQLite keeps the newest rows beside each name, so using both would "
+            "destroy the file. Use one name everywhere; a symbolic link is fine.",
+        )
+
+
+def moved_error(path: Path, *, gone: bool) -> DatabaseMovedError:
+    """The error for a file that is not where it was opened."""
+    what = "moved or deleted" if gone else "replaced"
+    return DatabaseMovedError(
+        f"{path} is not the file that was opened: it was {what} meanwhile",
+        hint="Nothing was written: it would have gone to a file that nobody can open any more. Close the "
+        "database and open it again, and stop the application before its file is moved.",
+    )
 
 
 def file_of(conn: sqlite3.Connection) -> Path | None:

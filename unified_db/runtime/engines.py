@@ -27,7 +27,14 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unified_db.errors import ForeignCommitError, WriteLockHeldError
-from unified_db.runtime.connections import FileSettings, begin_immediate, is_busy, lock_held_error
+from unified_db.runtime.connections import (
+    FileSettings,
+    begin_immediate,
+    is_busy,
+    key_at,
+    lock_held_error,
+    moved_error,
+)
 from unified_db.runtime.gate import BlockedHolderError, Gate, Turn
 from unified_db.runtime.holds import Hold, begin_hold, calling_place, end_hold, holder_of, running_loop
 from unified_db.runtime.lanes import FileKey
@@ -374,6 +381,8 @@ def _listen(engine: Engine, settings: EngineSettings) -> None:
             forget(_raw(dbapi_connection))
             record.dbapi_connection = proxy.dbapi_connection = None
             raise DisconnectionError("the connection was opened before a fork")
+        if (found := key_at(settings.path)) != settings.key:
+            raise moved_error(settings.path, gone=found is None)
 
     def begin(connection: Connection) -> None:
         raw = raw_connection_of(connection)

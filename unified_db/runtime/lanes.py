@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from unified_db.runtime.connections import FileSettings, file_key
+from unified_db.runtime.connections import FileSettings, file_key, key_at, moved_error, require_same_name
 from unified_db.runtime.readers import Read, ReaderPool
 from unified_db.runtime.work import Work
 from unified_db.runtime.writer import Ending, Writer
@@ -86,6 +86,17 @@ class FileLane:
         self.readers = ReaderPool(path, settings)
         self.users = 0
 
+    def require_in_place(self) -> None:
+        """Return where the path still leads to the file that was opened.
+
+        Raises:
+            DatabaseMovedError: It was deleted, moved or replaced. SQLite would go on in the file that
+                nobody can open any more, and a new connection would find another one.
+        """
+        found = key_at(self.path)
+        if found != self.key:
+            raise moved_error(self.path, gone=found is None)
+
     async def connect(self) -> None:
         """Nothing: the threads connect when there is work."""
 
@@ -99,18 +110,22 @@ class FileLane:
 
     async def read(self, read: Read[Result]) -> Result:
         """The result of *read*, in a reader thread; waits for no writer."""
+        self.require_in_place()
         return await self.readers.run(read)
 
     def read_sync(self, read: Read[Result]) -> Result:
         """The result of *read*, in a reader thread; waits for no writer."""
+        self.require_in_place()
         return self.readers.run_sync(read)
 
     async def write(self, *works: Work, ending: Ending = "COMMIT") -> Any:
         """Do *works* in the writer's next transaction; see `Writer.run`."""
+        self.require_in_place()
         return await self.writer.run(*works, ending=ending)
 
     def write_sync(self, *works: Work, ending: Ending = "COMMIT") -> Any:
         """Do *works* in the writer's next transaction; see `Writer.run_sync`."""
+        self.require_in_place()
         return self.writer.run_sync(*works, ending=ending)
 
 
@@ -132,8 +147,12 @@ def open_file(path: Path, settings: FileSettings | None = None) -> FileLane:
             sqlite3.connect(path).close()
         key = file_key(path)
         lane = _OPEN.get(key)
+        if lane is not None and key_at(lane.path) != key:
+            # That one was deleted, and its number given to this file.
+            lane = None
         if lane is None:
             lane = _OPEN[key] = FileLane(path, settings, key)
+        require_same_name(path, lane.path)
         lane.users += 1
         return lane
 
@@ -144,7 +163,8 @@ def close_file(lane: FileLane) -> None:
         lane.users -= 1
         if lane.users:
             return
-        _OPEN.pop(lane.key, None)
+        if _OPEN.get(lane.key) is lane:
+            del _OPEN[lane.key]
     lane.readers.close()
     # Last, so that its connection is the last of this process: closing it brings the WAL into the file.
     lane.writer.close()
@@ -164,4 +184,4 @@ os.register_at_fork(after_in_child=_renew_after_fork)
 
 def is_file(conn_string: str) -> bool:
     """Whether `sqlite3.connect(conn_string)` opens a file, and not a database of that connection."""
-    return conn_string not in ("", ":memory:")
+    return str(conn_string) not in ("", ":memory:")

@@ -165,6 +165,7 @@ async def _commit_apart(
         waiter = LoopWaiter()
         context = contextvars.copy_context()
         own = Job(waiter, own=lambda: context.run(_flush_and_commit, db, sync, works, stack))
+        db.lane.require_in_place()
         db.lane.writer.submit(own)
         try:
             await waiter.future
@@ -253,6 +254,7 @@ def _commit_sync(db: UnifiedDatabase, unit: Unit, session: Session) -> None:
         waiter = ThreadWaiter()
         context = contextvars.copy_context()
         own = Job(waiter, own=lambda: context.run(_commit_here, db, session, works))
+        db.lane.require_in_place()
         db.lane.writer.submit(own)
         waiter.wait_uninterrupted()
     else:
@@ -293,8 +295,11 @@ def _joined(outer: Unit, kind: type[Any]) -> Iterator[Any]:
             hint="The outer one is still open. Use the form of the outer block inside it, or run the inner "
             "one under `outside_transaction()`, where it commits by itself.",
         )
+    # A task that was started inside may come to its own block after the end.
+    outer.require_open()
     try:
         yield outer.session
     except BaseException:
         outer.fail()
         raise
+    outer.require_open()

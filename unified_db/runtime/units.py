@@ -99,7 +99,7 @@ class Unit:
             TransactionEndedError: The transaction is over, or is being committed.
         """
         with self._lock:
-            self._require_open()
+            self.require_open()
             self._works.append(work)
 
     @property
@@ -171,7 +171,7 @@ class Unit:
             how: What errors say of the transaction from now on: "was committed".
         """
         with self._lock:
-            self._require_open()
+            self.require_open()
             self._ended = how
             return self._works
 
@@ -197,10 +197,15 @@ class Unit:
                 "error leave the outer block, or run the inner one under `outside_transaction()`.",
             )
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise if the transaction takes nothing any more.
+
+        Raises:
+            TransactionEndedError: It is over, or is being committed.
+        """
         if self._ended is not None:
             raise TransactionEndedError(
-                f"a graph or store was used inside a transaction that {self._ended}",
+                f"a graph, a store or a block was used inside a transaction that {self._ended}",
                 hint="Nothing of this call was written. Await graphs inside the block they are started in, "
                 "and start tasks that live longer under `UnifiedDatabase.outside_transaction()`.",
             )

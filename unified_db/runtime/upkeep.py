@@ -17,6 +17,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from unified_db.runtime.work import Call
 
 _COUNTERS = "$.counters_since_delta_snapshot"
+# A number that JSON has no word for (NaN) makes a row's metadata no JSON to SQLite before 3.42.
+_METADATA = "CASE WHEN json_valid(CAST(metadata AS TEXT)) THEN CAST(metadata AS TEXT) ELSE '{}' END"
 _BY_PLACE = "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
 
 Namespace = tuple[str, str]
@@ -78,7 +80,7 @@ def delete_for_runs(run_ids: Sequence[str], serde: SerializerProtocol) -> Call:
         for run_id in run_ids:
             sql = (
                 "SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints "
-                "WHERE json_extract(CAST(metadata AS TEXT), '$.run_id') = ?"
+                f"WHERE json_extract({_METADATA}, '$.run_id') = ?"
             )
             for thread_id, ns, checkpoint_id in conn.execute(sql, (str(run_id),)):
                 doomed[thread_id, ns].add(checkpoint_id)
@@ -143,8 +145,8 @@ def _ancestors_of_deltas(
 def _delta_channels(conn: sqlite3.Connection, namespace: Namespace) -> frozenset[str]:
     """Channels that LangGraph counted updates of since their last snapshot: delta channels only."""
     sql = (
-        "SELECT json_extract(CAST(metadata AS TEXT), ?) FROM checkpoints "
-        "WHERE thread_id = ? AND checkpoint_ns = ? AND json_type(CAST(metadata AS TEXT), ?) = 'object'"
+        f"SELECT json_extract({_METADATA}, ?) FROM checkpoints "
+        f"WHERE thread_id = ? AND checkpoint_ns = ? AND json_type({_METADATA}, ?) = 'object'"
     )
     names: set[str] = set()
     for (counters,) in conn.execute(sql, (_COUNTERS, *namespace, _COUNTERS)):

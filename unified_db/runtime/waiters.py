@@ -51,7 +51,7 @@ class LoopWaiter:
 class ThreadWaiter:
     """A thread that blocks in `wait`."""
 
-    __slots__ = ("_error", "_lock", "_result")
+    __slots__ = ("_error", "_lock", "_result", "_settled")
 
     def __init__(self) -> None:
         # A bare lock is the cheapest thing in Python that one thread can wait on for another.
@@ -59,6 +59,7 @@ class ThreadWaiter:
         self._lock.acquire()
         self._result: Any = None
         self._error: BaseException | None = None
+        self._settled = False
 
     def gone(self) -> bool:
         """Never: a blocked thread cannot leave."""
@@ -67,6 +68,7 @@ class ThreadWaiter:
     def settle(self, result: Any, error: BaseException | None) -> None:
         """May run on any thread."""
         self._result, self._error = result, error
+        self._settled = True
         self._lock.release()
 
     def wait(self) -> Any:
@@ -85,7 +87,9 @@ class ThreadWaiter:
         interrupt: BaseException | None = None
         while True:
             try:
-                self._lock.acquire()
+                # An interrupt may come just after the lock was taken, which happens once only.
+                while not self._settled:
+                    self._lock.acquire()
                 break
             except BaseException as error:  # noqa: BLE001 - raised below
                 interrupt = error
