@@ -275,7 +275,8 @@ def _leave_wal(journal: Journal, backups: Backups) -> None:
                 found = conn.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
                 if found != "delete":
                     raise CutoverRefusedError(f"{item.source} is still in use, so it cannot leave WAL mode")
-            files.fsync_file(item.source)
+        # By hand only once our connection is closed: POSIX drops its locks with the descriptor.
+        files.fsync_file(item.source)
 
 
 @contextlib.contextmanager
