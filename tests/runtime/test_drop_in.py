@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sqlite3
 import threading
@@ -15,9 +16,17 @@ import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.store.sqlite import SqliteStore
+from langgraph.store.sqlite.aio import AsyncSqliteStore
 
 from tests.runtime.support import checkpoint, config, lock_is_free, metadata, table
-from unified_db import UnifiedAsyncSqliteSaver, UnifiedDatabase, UnifiedSqliteSaver
+from unified_db import (
+    UnifiedAsyncSqliteSaver,
+    UnifiedAsyncSqliteStore,
+    UnifiedDatabase,
+    UnifiedSqliteSaver,
+    UnifiedSqliteStore,
+)
 from unified_db.errors import OpenTransactionError, WriteLockHeldError
 
 OLD_TABLES = """
@@ -445,3 +454,36 @@ async def test_the_attributes_that_applications_reach_for_are_there(saver: Unifi
     assert isinstance(saver, AsyncSqliteSaver)
     assert saver.serde.loads_typed(saver.serde.dumps_typed({"a": 1})) == {"a": 1}
     assert saver.is_setup
+
+
+@pytest.mark.parametrize(
+    ("stock", "ours"),
+    [
+        (SqliteSaver, UnifiedSqliteSaver),
+        (AsyncSqliteSaver, UnifiedAsyncSqliteSaver),
+        (SqliteStore, UnifiedSqliteStore),
+        (AsyncSqliteStore, UnifiedAsyncSqliteStore),
+    ],
+)
+def test_every_public_method_is_called_as_the_stock_one_is(stock: type, ours: type) -> None:
+    def called(kind: type, name: str) -> list[Any]:
+        parameters = inspect.signature(getattr(kind, name)).parameters.values()
+        return [(p.name, p.kind, p.default) for p in parameters]
+
+    names = [n for n in dir(stock) if callable(getattr(stock, n)) and not n.startswith("_")]
+    assert len(names) > 10
+    for name in ("__init__", *names):
+        assert called(ours, name) == called(stock, name), name
+
+
+async def test_a_saver_has_what_the_stock_one_has(path: Path, tmp_path: Path) -> None:
+    async with (
+        UnifiedAsyncSqliteSaver.from_conn_string(str(path)) as saver,
+        AsyncSqliteSaver.from_conn_string(str(tmp_path / "stock.sqlite")) as stock,
+    ):
+        assert vars(saver).keys() >= vars(stock).keys()
+        assert saver.config_specs == stock.config_specs
+        assert saver.loop is asyncio.get_running_loop()
+        first = saver.get_next_version(None, None)
+        assert first[:32] == stock.get_next_version(None, None)[:32]
+        assert saver.get_next_version(first, None) > first
