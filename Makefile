@@ -6,7 +6,7 @@ SERVE_PORT ?= 4200
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-runtime check format lint types contracts serve lock docs clean
+.PHONY: help install demo test test-runtime fuzz check format lint types contracts serve lock docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: install test-runtime  ## The whole test suite
 test-runtime: $(VENV)-oldest/.installed $(VENV)-newest/.installed  ## The runtime on the oldest and the newest versions it supports
 	@$(VENV)-oldest/bin/python -m pytest tests/runtime
 	@$(VENV)-newest/bin/python -m pytest tests/runtime
+
+FUZZ ?= 3000
+fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
+	@UNIFY_DB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/migration/test_any_schema.py --hypothesis-show-statistics
 
 check: install format lint types contracts  ## Format, lint, types and import contracts
 

@@ -28,6 +28,8 @@ INSERT INTO keyed VALUES ('one', 1), ('two', 2);
 CREATE INDEX keyed_covered ON keyed (v, k);
 CREATE TABLE files (id INTEGER PRIMARY KEY, body BLOB, size AS (length(body)) STORED, name AS ('f' || id));
 INSERT INTO files (id, body) VALUES (1, randomblob(5000)), (2, x''), (3, zeroblob(3));
+CREATE TABLE narrow (only);
+INSERT INTO narrow VALUES (1);
 CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES users (id));
 INSERT INTO child VALUES (1, 1), (2, 99);
 INSERT INTO sqlite_sequence VALUES ('gone', 4);
@@ -45,6 +47,7 @@ DAMAGE = [
     pytest.param(
         "UPDATE users SET note = CAST(note AS BLOB) WHERE id = 4", "rowid 4", id="text-becomes-blob"
     ),
+    pytest.param("UPDATE narrow SET only = '1'", "narrow: .*rowid 1 .only", id="the-only-column"),
     pytest.param("DELETE FROM users WHERE id = 2", "missing rowid 2", id="a-row-lost"),
     pytest.param("INSERT INTO log VALUES ('a', 'b')", "extra rowid 3", id="a-row-doubled"),
     pytest.param("UPDATE log SET rowid = 9 WHERE rowid = 1", "missing rowid 1", id="moved-to-another-rowid"),
@@ -196,7 +199,17 @@ def test_an_undamaged_file_is_open_and_every_table_was_checked(
     verdict = validate.validate(merged[0], unified)
     assert verdict.failures == ()
     checked = {f.where.split(": ")[1] for f in verdict.findings if f.check == "every row and cell"}
-    assert checked == {"users", "log", "keyed", "files", "child", "padding", "checkpoints", "writes"}
+    assert checked == {
+        "users",
+        "log",
+        "keyed",
+        "files",
+        "child",
+        "narrow",
+        "padding",
+        "checkpoints",
+        "writes",
+    }
     assert any("newest state of every thread" in f.check for f in verdict.findings)
 
 

@@ -156,7 +156,8 @@ def _one_way(
     keys = ", ".join(f"a.{quote_name(k)}" for k in table.key)
     missing = f"b.{quote_name(table.key[0])} IS NULL"
     # One text of 0 and 1 instead of a column each: a row of a result has no more columns than a table.
-    flags = _balanced([f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored], "||") or "''"
+    # It begins with an empty text, since a single flag would be a number.
+    flags = _balanced(["''", *(f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored)], "||")
     rows = conn.execute(
         f"SELECT {keys}, {missing}, {flags} FROM {a} LEFT JOIN {b} ON {keys_equal(table, 'a', 'b')} "
         f"WHERE {missing} OR NOT {rows_equal(table.stored, 'a', 'b')} LIMIT {limit}"
