@@ -348,7 +348,7 @@ def _move_originals(
     run.originals.mkdir(mode=0o700, exist_ok=True)
     moved: list[tuple[Path, Path]] = []
     for place, item in enumerate(backups.items, 1):
-        kept = run.originals / f"{place}-{item.source.name}"
+        kept = _kept_place(run, place, item.source)
         with journal.act("move", path=str(item.source), kept=str(kept)):
             files.move_durably(item.source, kept)
         fence = undo.fence_text(config.target_path, run)
@@ -357,6 +357,14 @@ def _move_originals(
         moved.append((item.source, kept))
     log.info("cut-over: old files moved away, old paths fenced")
     return tuple(moved)
+
+
+def _kept_place(run: RunFolder, place: int, source: Path) -> Path:
+    """Where the old file *source* goes: into the run's folder where that is a rename."""
+    if source.stat().st_dev == run.originals.stat().st_dev:
+        return run.originals / f"{place}-{source.name}"
+    # Across file systems a move is a copy, and the end of it would drop the lock that we hold (POSIX).
+    return source.with_name(f".{run.name}-{place}-{source.name}")
 
 
 def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal) -> int | None:

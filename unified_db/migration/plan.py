@@ -226,7 +226,7 @@ def _versions() -> dict[str, str]:
 
 def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iterator[str]:
     for source in sources:
-        if source.journal_mode != "wal" and source.handles:
+        if source.journal_mode != "wal":
             copy_s = max(0.1, source.size_bytes * _SECONDS_PER_BYTE / 3)
             yield (
                 f"Writers of {source.label} wait about {copy_s:.1f} s while it is backed up: "
