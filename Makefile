@@ -6,7 +6,7 @@ SERVE_PORT ?= 4200
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-runtime fuzz check format lint types contracts serve lock docs clean
+.PHONY: help install demo test test-runtime bench-runtime fuzz check format lint types contracts serve lock docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-runtime: $(VENV)-oldest/.installed $(VENV)-newest/.installed  ## The runtim
 FUZZ ?= 3000
 fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
 	@UNIFY_DB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/migration/test_any_schema.py --hypothesis-show-statistics
+
+RUNS ?= 3
+bench-runtime: install  ## The runtime against LangGraph's own savers; writes docs/runtime-benchmark.* (5 minutes a run)
+	@$(BIN)/python -m benchmarks.runtime $(RUNS)
 
 check: install format lint types contracts  ## Format, lint, types and import contracts
 

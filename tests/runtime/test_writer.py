@@ -157,6 +157,37 @@ async def test_a_lock_that_another_process_holds_is_waited_for_then_named(lane: 
     assert table(lane.path, "notes") == [("after",)]
 
 
+async def test_what_comes_while_the_lock_is_waited_for_shares_that_commit(lane: FileLane) -> None:
+    begun: list[str] = []
+    await lane.write(Call(lambda conn: conn.set_trace_callback(begun.append)))
+    with closing(sqlite3.connect(lane.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(lane.write(note("first")))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(lane.write(note(str(n)))) for n in range(20)]
+        await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")
+    await asyncio.gather(first, *others)
+    await lane.write(Call(lambda conn: conn.set_trace_callback(None)))
+    # The first one's, and that of the call which ends the trace.
+    assert sum(s.startswith("BEGIN") for s in begun) == 2
+    assert len(table(lane.path, "notes")) == 21
+
+
+async def test_each_job_has_a_patience_of_its_own(lane: FileLane) -> None:
+    """A job that was given later is not given up with the one that it waited behind."""
+    with closing(sqlite3.connect(lane.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        early = asyncio.create_task(lane.write(note("early")))
+        await asyncio.sleep(0.2)
+        late = asyncio.create_task(lane.write(note("late")))
+        with pytest.raises(WriteLockHeldError):
+            await early
+        other.execute("ROLLBACK")
+    await late
+    assert table(lane.path, "notes") == [("late",)]
+
+
 async def test_a_full_disk_leaves_neither_a_lock_nor_half_a_row(lane: FileLane) -> None:
     def limit(conn: sqlite3.Connection) -> None:
         pages = conn.execute("PRAGMA page_count").fetchone()[0]
