@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import build_database
 from unified_db.errors import SourceError, UsageError
-from unified_db.migration import definitions, standalone
+from unified_db.migration import definitions, layout, standalone
+from unified_db.migration.records import Layout, Rename, SchemaObject
 
 CASES = Path(__file__).parents[1] / "cases"
 Make = Callable[..., Path]
@@ -207,6 +208,13 @@ def test_a_rename_option_of_another_form_is_wrong_use(text: str, database: Make,
     source = database("app.db", "CREATE TABLE users (id);")
     with pytest.raises(UsageError, match="is not SOURCE:OLD=NEW"):
         standalone.merge_sources([source], tmp_path / "unified.db", renames=[text.format(source)])
+
+
+def test_an_object_is_found_in_the_layout_by_its_name_in_any_case() -> None:
+    item = SchemaObject(kind="table", name="Users", table="Users", sql="CREATE TABLE Users (x)")
+    rename = Rename(source="a", object="USERS", to="people")
+    places = layout.place("a", [item], Layout(renames=(rename,)))
+    assert [places.name(n) for n in ("Users", "users", "other")] == ["people", "people", "other"]
 
 
 def test_a_merge_is_not_the_same_under_another_name(database: Make, tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ class SourceLayout:
         return {p.original.name: p.unified.name for p in self.placed if p.original.name != p.unified.name}
 
     def name(self, original: str) -> str:
-        """What the object called *original* in the source is called in the unified file."""
-        return self.renamed.get(original, original)
+        """What the object called *original* in the source, in any case, is called in the unified file."""
+        renamed = {old.lower(): new for old, new in self.renamed.items()}
+        return renamed.get(original.lower(), original)
 
     @property
     def united_elsewhere(self) -> tuple[Placed, ...]:
