@@ -251,14 +251,29 @@ def _commit_sync(db: UnifiedDatabase, unit: Unit, session: Session) -> None:
         session.commit()
         return
     if works or session.new or session.dirty or session.deleted:
-        waiter = ThreadWaiter()
-        context = contextvars.copy_context()
-        own = Job(waiter, own=lambda: context.run(_commit_here, db, session, works))
-        db.lane.require_in_place()
-        db.lane.writer.submit(own)
-        waiter.wait_uninterrupted()
+        _commit_in_writer(db, session, works)
     else:
         session.commit()
+
+
+def _commit_in_writer(db: UnifiedDatabase, session: Session, works: list[Work]) -> None:
+    waiter, begun = ThreadWaiter(), threading.Lock()
+    context = contextvars.copy_context()
+
+    def commit() -> None:
+        if begun.acquire(blocking=False):
+            context.run(_commit_here, db, session, works)
+
+    try:
+        db.lane.require_in_place()
+        db.lane.writer.submit(Job(waiter, own=commit))
+        waiter.wait_uninterrupted()
+    except BaseException:
+        # An interrupt may come before the wait: either it never begins, or its end is waited for,
+        # since two threads must not use one session.
+        if not begun.acquire(blocking=False):
+            waiter.wait_settled()
+        raise
 
 
 def _commit_here(db: UnifiedDatabase, session: Session, works: list[Work]) -> None:

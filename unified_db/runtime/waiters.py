@@ -7,6 +7,7 @@ closed) hurts nobody.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -81,6 +82,12 @@ class ThreadWaiter:
         if self._error is not None:
             raise self._error
         return self._result
+
+    def wait_settled(self) -> None:
+        """Return once there is an outcome, whatever is raised meanwhile."""
+        while not self._settled:
+            with contextlib.suppress(BaseException):
+                self._lock.acquire()
 
     def wait_uninterrupted(self) -> Any:
         """As `wait`, but an interrupt (Ctrl-C) is raised only after the outcome is there."""
