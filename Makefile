@@ -6,7 +6,7 @@ SERVE_PORT ?= 4200
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-runtime bench-runtime fuzz check format lint types contracts serve lock docs clean
+.PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: install test-runtime  ## The whole test suite
 test-runtime: $(VENV)-oldest/.installed $(VENV)-newest/.installed  ## The runtime on the oldest and the newest versions it supports
 	@$(VENV)-oldest/bin/python -m pytest tests/runtime
 	@$(VENV)-newest/bin/python -m pytest tests/runtime
+
+test-large: install  ## A cell of 900 MB, within memory (minutes, 6 GB of disk)
+	@UNIFY_DB_LARGE=1 $(BIN)/python -m pytest -s tests/migration/test_large_cell.py
 
 FUZZ ?= 3000
 fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
