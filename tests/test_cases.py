@@ -1,9 +1,10 @@
 """Every folder under tests/cases is a set of databases: merged and proven, or refused as it says.
 
 A folder holds NAME.sql for each database, or NAME.py with `build(path)` where SQL alone cannot make
-it. Each case is run twice: with its first database as the largest, which is copied by its pages,
-and as a smaller one, which is inserted row by row. What the unified file must hold is said by
-`tests/oracle.py`, which owes nothing to the proof. Optional files:
+it; or `make.py` where even the files are odd, see `test_made_case`. Each case is run twice: with its
+first database as the largest, which is copied by its pages, and as a smaller one, which is inserted
+row by row. What the unified file must hold is said by `tests/oracle.py`, which owes nothing to the
+proof. Optional files:
 
 * expect_failure: what the refusal says (a regular expression);
 * lend_collations, lend_functions: names that the databases need and this process does not have.

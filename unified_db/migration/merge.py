@@ -96,6 +96,7 @@ def _build(
         try:
             with sqlite.closing(_open_for_bulk(unfinished)) as conn:
                 pieces.make_interruptible(conn, lambda: tally.reach(_built(unfinished, base.size_bytes)))
+                compare.prepare(conn)
                 copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
                 _leave_to_homes(conn, backups.layout, places[base.label])
                 for other in others:
@@ -216,7 +217,23 @@ def _insert(conn: StandIns, table: Table, ours: str, objects: Sequence[SchemaObj
         transferred = copy.transfer_rows(conn, table, from_schema="src", into=ours)
         if transferred is not None:
             return transferred
-    return copy.copy_rows(conn, table, from_schema="src", into=ours)
+    rows = copy.copy_rows(conn, table, from_schema="src", into=ours)
+    _require_unconverted(conn.connection, table, ours)
+    return rows
+
+
+def _require_unconverted(conn: sqlite3.Connection, table: Table, ours: str) -> None:
+    """Return where inserting changed nothing: it converts values to the declared type, and computes anew.
+
+    Raises:
+        sqlite3.IntegrityError: The declared types or a generated column were changed under the rows.
+    """
+    found = compare.find_differences(conn, table, left="src", right="main", right_name=ours, limit=1)
+    if found:
+        columns = ", ".join(found[0].columns)
+        raise sqlite3.IntegrityError(
+            f"{table.name} at {found[0].place} holds what its definition would not let in ({columns})"
+        )
 
 
 def _require_same_encoding(conn: sqlite3.Connection, backup: Backup) -> None:
