@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
 import stat
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from unified_db import files, sqlite
+from unified_db import descriptors, files, sqlite
 from unified_db.errors import MissingSourceError, SourceBusyError, SourceChangedError, SourceError
 
 HEADER = b"SQLite format 3\x00"
@@ -36,12 +34,6 @@ HEADER_BYTES = 100
 _WAL_VERSION = 2
 _ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
 _POLL_S = 0.005
-_O_PATH = getattr(os, "O_PATH", 0)
-
-# Where SQLite's locks lie (sqlite.org/src/file/src/os.h and os_unix.c).
-_RESERVED = (0x40000001, 1)
-_SHARED = (0x40000002, 510)
-_SHM_IN_USE = (128, 1)
 
 Identity = tuple[int, int]
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
@@ -198,17 +190,7 @@ def _header_by_connection(path: Path) -> Header:
 
 def is_open_here(path: Path) -> bool:
     """True where this process has *path* open, through SQLite or by hand."""
-    wanted = identity(path)
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - each entry is gone as soon as it is closed
-        with contextlib.suppress(OSError, ValueError):
-            status = os.fstat(int(name))
-            if (status.st_dev, status.st_ino) == wanted and not _is_pin(int(name)):
-                return True
-    return False
-
-
-def _is_pin(descriptor: int) -> bool:
-    return bool(_O_PATH and fcntl.fcntl(descriptor, fcntl.F_GETFL) & _O_PATH)
+    return descriptors.has_open(identity(path))
 
 
 @contextlib.contextmanager
@@ -222,12 +204,12 @@ def pinned(path: Path) -> Iterator[Identity]:
     Raises:
         SourceError: As :func:`read_header`.
     """
-    if not _O_PATH:
+    if not descriptors.O_PATH:
         yield identity(path)
         return
     _require_regular(path)
     try:
-        descriptor = os.open(path, _O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, descriptors.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -347,7 +329,9 @@ def _is_live(path: Path, header: Header, descriptor: int) -> bool:
     if header.wal or _size(files.sidecar(path, "-wal")):
         return _has_users(path)
     # With RESERVED held the journal is a writer's at work; without, a crash left it (it is hot).
-    return not _is_hot(files.sidecar(path, "-journal")) or _is_locked(descriptor, _RESERVED)
+    return not _is_hot(files.sidecar(path, "-journal")) or descriptors.is_locked(
+        descriptor, descriptors.RESERVED
+    )
 
 
 def _has_users(path: Path) -> bool:
@@ -358,7 +342,7 @@ def _has_users(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _is_locked(descriptor, _SHM_IN_USE)
+        return descriptors.is_locked(descriptor, descriptors.SHM_IN_USE)
     finally:
         os.close(descriptor)
 
@@ -375,36 +359,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_locked(descriptor: int, where: tuple[int, int]) -> bool:
-    if not hasattr(fcntl, "F_OFD_GETLK"):
-        return True
-    asked = _lock(fcntl.F_WRLCK, where)
-    answer = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
-    return bool(answer[0] != fcntl.F_UNLCK)
-
-
-def _lock(kind: int, where: tuple[int, int]) -> bytes:
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, *where, 0)
-
-
 def _lock_shared(path: Path, descriptor: int, *, timeout_s: float) -> None:
-    if not hasattr(fcntl, "F_OFD_SETLK"):
-        return
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, _SHARED))
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                return  # a file system without locks has no SQLite user that would respect one
-            if time.monotonic() > deadline:
-                raise SourceBusyError(
-                    f"{path} was locked by another process for {timeout_s:.1f} s",
-                    hint="Nothing was written. Run again when it has finished.",
-                ) from error
-            time.sleep(_POLL_S)
-        else:
-            return
+    while not descriptors.take_shared(descriptor):
+        if time.monotonic() > deadline:
+            raise SourceBusyError(
+                f"{path} was locked by another process for {timeout_s:.1f} s",
+                hint="Nothing was written. Run again when it has finished.",
+            )
+        time.sleep(_POLL_S)
 
 
 @contextlib.contextmanager
