@@ -224,7 +224,11 @@ def write_page(kept: dict[str, Any]) -> str:
 def _about(published: dict[str, Any], count: int) -> str:
     about = published["machine"]
     libraries = ", ".join(f"{name} {about[name]}" for name in LIBRARIES)
-    runs = f"the middle one of {count} runs; in parentheses what the others gave" if count > 1 else "one run"
+    runs = (
+        f"the middle one of {count} runs; in parentheses how far the runs lie apart"
+        if count > 1
+        else "one run"
+    )
     return (
         f"{published['date']}, {runs}. {about['cores']} cores, {about['memory_gb']} GB, {about['system']}, "
         f"Python {about['python']}, SQLite {about['sqlite']}, {libraries}.\n"
