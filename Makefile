@@ -7,6 +7,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
+.PHONY: bench-data
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ lock:  ## Resolve all locks anew (needs uv on the path)
 	$(UV_COMPILE) pyproject.toml --extra flow --group dev --group example --no-strip-extras -o requirements.lock
 	$(UV_COMPILE) tests/locks/oldest.in -o tests/locks/oldest.lock
 	$(UV_COMPILE) tests/locks/newest.in -o tests/locks/newest.lock
+
+bench-data: install  ## What the data path costs: tables and a plot in docs/ (about half an hour, 20 GB of disk)
+	@$(BIN)/python -m benchmarks.data_path
 
 docs: install  ## Make the generated pages again
 	@$(BIN)/python -m unified_db.migration.reference > docs/configuration.md

@@ -132,9 +132,14 @@ def find_differences(
         return [d for d in found if d.kind != "extra" or not one_way]
     a, b = _side(conn, table, left, table.name), _side(conn, table, right, right_name)
     found = _one_way(conn, table, (a, b), limit)
-    if len(found) < limit and not one_way:
+    # Where every row on the left has its own on the right, and both have as many, none is extra.
+    if len(found) < limit and not one_way and (found or _count(conn, a) != _count(conn, b)):
         found += _extra(conn, table, (a, b), limit - len(found))
     return found
+
+
+def _count(conn: sqlite3.Connection, side: _Side) -> int:
+    return int(conn.execute(f"SELECT count(*) FROM {side.named('t')}").fetchone()[0])
 
 
 def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Side:

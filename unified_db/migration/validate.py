@@ -70,14 +70,25 @@ def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.St
     pairs = [(b, place_backup(b, backups.layout)) for b in backups.items]
     work: list[Check] = [partial(_check_digest, b, stamps.get(b.path)) for b in backups.items]
     work.append(partial(_alone, unified.path, partial(_check_integrity, backups=backups)))
-    for backup, places in pairs:
-        work.append(partial(_beside, unified.path, backup, partial(_check_objects, places=places)))
+    work += [
+        partial(_beside, unified.path, backup, partial(_check_objects, places=places))
+        for backup, places in pairs
+    ]
+    work += plan_comparison(backups, unified)
+    work.append(partial(_alone, unified.path, partial(_check_whole, backups=backups, pairs=pairs)))
+    return work
+
+
+def plan_comparison(backups: Backups, unified: UnifiedFile) -> list[Check]:
+    """The exact comparison alone, a piece for each table that is not united."""
+    work: list[Check] = []
+    for backup in backups.items:
+        places = place_backup(backup, backups.layout)
         work += [
             partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name))
             for name in _table_names(backup)
             if places.union_of(name) is None
         ]
-    work.append(partial(_alone, unified.path, partial(_check_whole, backups=backups, pairs=pairs)))
     return work
 
 
