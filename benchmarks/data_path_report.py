@@ -15,8 +15,8 @@ _EQUAL = (
     "Sources are WAL databases that are in use, and warm in the page cache. Every side ends with an fsync. "
     "Sides take turns; each starts with an empty folder and nothing left to write, in memory that was in use "
     "before. *Exact proof* is backup at one instant, merge, comparison of every cell, integrity check and "
-    "fsync; *whole* also decodes every checkpoint and write through LangGraph and reads the newest state of every "
-    "thread through three savers."
+    "fsync; *whole* also decodes every checkpoint and write through LangGraph and reads the newest state of "
+    "every thread through three savers."
 )
 
 

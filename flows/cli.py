@@ -414,7 +414,7 @@ def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
 
     with _reserved_output(call):
         try:
-            with shown(call.told, debug=call.debug):
+            with shown(call.told, debug=call.debug, quiet=call.as_json):
                 answer = work(call)
         except UnifyError as error:
             answer = answers.answer_failure(error, _existing(call))

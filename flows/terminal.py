@@ -1,7 +1,7 @@
 """What a person sees while a run goes on: a line per phase, a spinner, elapsed time.
 
 Everything goes to standard error. It is fed by the log lines of `unified_db`, which are written
-for people; nothing asks a phase how far it is.
+for people, and by how far a phase says it is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from unified_db import pieces
+
 
 @contextlib.contextmanager
-def shown(console: Console, *, debug: bool = False) -> Iterator[None]:
-    """Show what `unified_db` logs for the length of the block: live on a terminal, else as plain lines."""
-    handler = LivePhases(console) if console.is_terminal else PlainLines(console)
+def shown(console: Console, *, debug: bool = False, quiet: bool = False) -> Iterator[None]:
+    """Show what `unified_db` logs for the length of the block: live on a terminal, else as plain lines.
+
+    With *quiet* as plain lines there too: rate and remaining time are for who looks on.
+    """
+    handler = LivePhases(console) if console.is_terminal and not quiet else PlainLines(console)
     logger = logging.getLogger("unified_db")
     previous = (logger.level, logger.propagate)
     logger.addHandler(handler)
@@ -28,7 +33,8 @@ def shown(console: Console, *, debug: bool = False) -> Iterator[None]:
     # Whatever the root logger has would show every line twice.
     logger.propagate = False
     try:
-        yield
+        with pieces.observed(handler.look):
+            yield
     finally:
         handler.stop()
         logger.removeHandler(handler)
@@ -47,6 +53,9 @@ class PlainLines(logging.Handler):
     def stop(self) -> None:
         """Nothing goes on between two lines."""
 
+    def look(self, progress: pieces.Progress) -> None:
+        """Nothing is shown of it."""
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
         seconds = time.monotonic() - self._started
@@ -63,12 +72,18 @@ class LivePhases(logging.Handler):
         self._phase = ""
         self._said = ""
         self._since = time.monotonic()
+        self._paces: dict[str, pieces.Pace] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8, transient=True)
         self._live.start()
 
     def stop(self) -> None:
         """Stop the spinner. Not done in close(): Prefect's logging set-up closes every handler there is."""
         self._live.stop()
+
+    def look(self, progress: pieces.Progress) -> None:
+        """Take how far a phase is; two may go on at a time."""
+        self._paces = {p: pace for p, pace in self._paces.items() if pace.share < 1 or p == progress.phase}
+        self._paces.setdefault(progress.phase, pieces.Pace()).note(progress)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line: the begin or end of a phase, or what happens in it."""
@@ -93,18 +108,24 @@ class LivePhases(logging.Handler):
         )
         line.truncate(max(20, self._console.width - 1), overflow="ellipsis")
         self._console.print(line)
-        self._phase, self._said = "", ""
+        self._phase, self._said, self._paces = "", "", {}
 
     def _render(self) -> Text | Spinner:
         if not self._phase and not self._said:
             return Text("")
         seconds = time.monotonic() - self._since
         said = self._said.removeprefix(f"{self._phase}: ")
-        text = Text.assemble((f"{self._phase:<10}", "bold"), (f"{seconds:6.1f} s  ", "dim"), said)
+        text = Text.assemble(
+            (f"{self._phase:<10}", "bold"), (f"{seconds:6.1f} s  ", "dim"), self._how_far() or said
+        )
         text.truncate(max(20, self._console.width - 3), overflow="ellipsis")
         spinner = Spinner("dots", text=text)
         spinner.start_time = self._since
         return spinner
+
+    def _how_far(self) -> str:
+        going = {phase: pace.sentence() for phase, pace in self._paces.items() if pace.share < 1}
+        return "; ".join(f"{phase} {sentence}" for phase, sentence in going.items() if sentence)
 
 
 def _first_line(record: logging.LogRecord) -> str:

@@ -6,15 +6,24 @@ or gone: its evidence lies in the run's folder already.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.context import FlowRunContext, TaskRunContext
 
+from unified_db import pieces
 from unified_db.migration import report
 from unified_db.migration.runs import RunFolder
 
@@ -23,6 +32,7 @@ log = logging.getLogger("unified_db.artifacts")
 TIMEOUT_S = 5.0
 # Once an artifact came late, the rest is sent all the same but hardly waited for.
 _IMPATIENT_S = 0.5
+_BAR_EVERY_S = 2.0
 _came_late = threading.Event()
 
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
@@ -42,6 +52,60 @@ def publish_summary(run: RunFolder) -> None:
     if _in_a_prefect_run():
         title = f"Run {run.name}"
         _guarded(lambda: _publish_page("unify-summary", report.summary_markdown(run), title))
+
+
+@contextlib.contextmanager
+def progressing(phase: str, run: RunFolder) -> Iterator[None]:
+    """Show in Prefect how far *phase* is while the block goes on, where that is more than two seconds."""
+    if not _in_a_prefect_run():
+        yield
+        return
+    bar = _Bar(artifact_key(f"unify-{phase}-progress"), _title(phase, run))
+    with pieces.observed(bar.pace.note):
+        bar.start()
+        try:
+            yield
+        finally:
+            bar.stop()
+
+
+class _Bar:
+    """A progress artifact, made and moved by a thread of its own: the phase waits for no API."""
+
+    def __init__(self, key: str, title: str) -> None:
+        self.pace = pieces.Pace()
+        self._key, self._title = key, title
+        self._artifact: UUID | None = None
+        self._over = threading.Event()
+        # The copy tells Prefect which run the artifact belongs to.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=lambda: context.run(self._go_on), daemon=True)
+
+    def start(self) -> None:
+        """Begin to look; nothing is made before there is something to tell."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Show where it ended, and wait for that hardly at all."""
+        self._over.set()
+        self._thread.join(_IMPATIENT_S)
+
+    def _go_on(self) -> None:
+        while not self._over.wait(_BAR_EVERY_S):
+            _guarded(self._show)
+        if self._artifact is not None:
+            _guarded(self._show)
+
+    def _show(self) -> None:
+        sentence = self.pace.sentence()
+        if not sentence:
+            return
+        text, percent = f"{self._title}: {sentence}", 100 * self.pace.share
+        if self._artifact is None:
+            made = create_progress_artifact(progress=percent, key=self._key, description=text)
+            self._artifact = cast("UUID", made)
+        else:
+            update_progress_artifact(artifact_id=self._artifact, progress=percent, description=text)
 
 
 def _publish_page(key: str, markdown: str, title: str) -> None:

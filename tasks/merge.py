@@ -13,6 +13,7 @@ from unified_db.migration.runs import RunFolder
 @task(name="merge", task_run_name="merge", **policy.READS_FILES)
 def merge(run: RunFolder, backups: Backups) -> UnifiedFile:
     """Build the unified file from the backups."""
-    unified = phases.merge(run, backups)
+    with artifacts.progressing("merge", run):
+        unified = phases.merge(run, backups)
     artifacts.publish("merge", run)
     return unified

@@ -28,6 +28,7 @@ _LOOK_S = 0.2
 # A look at the halt flag costs about a microsecond; this many steps of SQLite take about a millisecond.
 _STEPS_BETWEEN_LOOKS = 100_000
 _TELL_EVERY_S = 0.1
+_WORTH_TELLING_S = 2.0
 
 Observer = Callable[["Progress"], None]
 
@@ -66,6 +67,33 @@ class Progress:
     phase: str
     done_bytes: int
     total_bytes: int
+
+
+class Pace:
+    """How fast a phase goes and when it will have ended, from what was done since it began."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.latest: Progress | None = None
+
+    def note(self, progress: Progress) -> None:
+        """Take what an observer is told; a phase that starts over is timed anew."""
+        if self.latest is not None and progress.done_bytes < self.latest.done_bytes:
+            self.began = time.monotonic()
+        self.latest = progress
+
+    @property
+    def share(self) -> float:
+        """How much of the phase is done, from 0 to 1."""
+        return self.latest.done_bytes / self.latest.total_bytes if self.latest else 0.0
+
+    def sentence(self) -> str:
+        """Share, rate and remaining time in words; empty for what has not taken two seconds yet."""
+        passed = time.monotonic() - self.began
+        if self.latest is None or passed < _WORTH_TELLING_S or not self.share:
+            return ""
+        rate = self.latest.done_bytes / passed / 1e6
+        return f"{self.share:.0%}, {rate:,.0f} MB/s, {passed / self.share - passed:.0f} s left"
 
 
 class Tally:

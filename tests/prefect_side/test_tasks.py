@@ -15,6 +15,7 @@ from prefect.states import Failed
 from flows.order import Phases
 from flows.unify import TASKS
 from tasks import artifacts, policy
+from unified_db import pieces
 from unified_db.errors import CutoverUndoneError, GateClosedError, SourceBusyError, SourceError
 
 PHASES = [n for n in vars(Phases) if not n.startswith("_")]
@@ -101,3 +102,30 @@ def test_a_page_stays_under_what_prefect_takes() -> None:
     text = artifacts._shorten("a line of a page\n" * 100_000)
     assert len(text.encode()) < 1_000_000
     assert text.endswith("(cut here; the run's report has all of it)\n")
+
+
+def test_progress_is_shown_by_a_thread_that_the_phase_does_not_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, moved, hanging = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(artifacts, "_BAR_EVERY_S", 0.01)
+    monkeypatch.setattr(artifacts, "_in_a_prefect_run", lambda: True)
+    monkeypatch.setattr(pieces, "_WORTH_TELLING_S", 0.0)
+
+    def create(**_: object) -> str:
+        made.set()
+        return "id"
+
+    def move(**_: object) -> None:
+        moved.set()
+        hanging.wait(30)
+        raise ConnectionError("no API")
+
+    monkeypatch.setattr(artifacts, "create_progress_artifact", create)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", move)
+    run: Any = type("Run", (), {"name": "20260101"})
+    with artifacts.progressing("merge", run):
+        pieces.Tally("merge", 100).add(50)
+        assert made.wait(10)
+        assert moved.wait(10)
+    hanging.set()

@@ -32,21 +32,51 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_meaning(backups: Backups, unified: Path) -> list[Finding]:
+def check_meaning(backups: Backups, unified: Path, tally: pieces.Tally | None = None) -> list[Finding]:
     """Findings about LangGraph's tables and the rows that name its threads; none where there are none.
 
     Where the tables of several sources are united, each source is looked for in what it brought.
+    To *tally* are added as many bytes as the sources that have such tables are large.
     """
     findings: list[Finding] = []
     united = bool({u.table.lower() for u in backups.layout.unions} & {"checkpoints", "writes"})
     for backup in backups.items:
-        with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
-            found = holds_checkpoints(conn)
-        if found:
-            findings += _check_decoding(backup, unified, united=united)
+        if has_checkpoints(backup):
+            told = _Told(tally, backup.size_bytes)
+            findings += _check_decoding(backup, unified, told, united=united)
             findings += _check_links(backup, unified, united=united)
-            findings.append(asyncio.run(_check_newest_states(backup, unified, united=united)))
+            findings.append(asyncio.run(_check_newest_states(backup, unified, told, united=united)))
     return [*findings, *check_threads(backups, unified)]
+
+
+def has_checkpoints(backup: Backup) -> bool:
+    """True where *backup* has LangGraph's tables."""
+    with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
+        return holds_checkpoints(conn)
+
+
+class _Told:
+    """Tells a tally how far one source is: decoding takes about this share of the time, states the rest."""
+
+    _DECODING = 0.6
+
+    def __init__(self, tally: pieces.Tally | None, size_bytes: int) -> None:
+        self._tally, self._size = tally, size_bytes
+        self._decoded = self._told = 0
+
+    def decoded(self, size_bytes: int) -> None:
+        """As much more was decoded; pages hold more than that, so the end comes with a small leap."""
+        self._decoded += size_bytes
+        self._tell(int(min(self._decoded, self._size) * self._DECODING))
+
+    def read(self, share: float) -> None:
+        """That share of the newest states was read, and all was decoded."""
+        self._tell(int(self._size * (self._DECODING + (1 - self._DECODING) * share)))
+
+    def _tell(self, done: int) -> None:
+        if self._tally is not None and done > self._told:
+            self._tally.add(done - self._told)
+            self._told = done
 
 
 _CHECKPOINT_KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
@@ -59,7 +89,7 @@ def _of_old(table: str, alias: str, key: Sequence[str]) -> str:
     return f"EXISTS (SELECT 1 FROM old.{table} o WHERE {same})"
 
 
-def _check_decoding(backup: Backup, unified: Path, *, united: bool) -> list[Finding]:
+def _check_decoding(backup: Backup, unified: Path, told: _Told, *, united: bool) -> list[Finding]:
     """The unified file's rows are decoded; those of the old file are the same bytes, as was proven."""
     findings = []
     for table, column, key in (
@@ -71,7 +101,8 @@ def _check_decoding(backup: Backup, unified: Path, *, united: bool) -> list[Find
         own = f"WHERE {_of_old(table, 'r', key)} " if united else ""
         # Those of a conversation one after the other, which mostly say the same again.
         sql = f"SELECT type, {column} FROM main.{table} r {own}ORDER BY {', '.join(key)}"
-        decoded, after = _decode(unified, sql, beside=backup.path if united else None)
+        beside = backup.path if united else None
+        decoded, after = _decode(unified, sql, told.decoded, beside=beside)
         findings.append(_decoding_finding(backup.label, table, before, decoded=decoded, after=after))
     return findings
 
@@ -87,8 +118,13 @@ def _decoding_finding(label: str, what: str, before: int, *, decoded: int, after
     )
 
 
-def _decode(path: Path, sql: str, *, beside: Path | None = None) -> tuple[int, int]:
-    """How many rows of *sql* decode, of how many; what cannot be decoded is compared as bytes."""
+def _decode(
+    path: Path, sql: str, told: Callable[[int], None], *, beside: Path | None = None
+) -> tuple[int, int]:
+    """How many rows of *sql* decode, of how many; what cannot be decoded is compared as bytes.
+
+    *told* is given the number of bytes of every row.
+    """
     from unified_db.migration.decoding import remembering_serializer
 
     serializer = remembering_serializer()
@@ -100,6 +136,7 @@ def _decode(path: Path, sql: str, *, beside: Path | None = None) -> tuple[int, i
                 serializer.loads_typed((kind, blob))
             except Exception:  # noqa: BLE001 - a foreign class may raise anything; it is counted
                 failed += 1
+            told(len(blob or b""))
             pieces.look()
     return total - failed, total
 
@@ -151,7 +188,7 @@ def _count_finding(backup: Backup, unified: Path, check: str, sql: str, own: str
     )
 
 
-async def _check_newest_states(backup: Backup, unified: Path, *, united: bool) -> Finding:
+async def _check_newest_states(backup: Backup, unified: Path, told: _Told, *, united: bool) -> Finding:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     from unified_db.migration.decoding import remembering_serializer
@@ -167,7 +204,11 @@ async def _check_newest_states(backup: Backup, unified: Path, *, united: bool) -
             _frozen_saver(AsyncSqliteSaver, unified, serializer) as stock,
             _frozen_saver(UnifiedAsyncSqliteSaver, unified, serializer) as ours,
         ):
-            wrong = [p for p in places if not await _same_state(p, old, (stock, ours), united=united)]
+            wrong = []
+            for number, place in enumerate(places, 1):
+                if not await _same_state(place, old, (stock, ours), united=united):
+                    wrong.append(place)
+                told.read(number / len(places))
     threads = len({thread for thread, _ in places})
     log.info("validation: newest state of %s threads read through both savers", f"{threads:,}")
     return Finding(
