@@ -19,7 +19,7 @@ from flows.direct import Direct
 from tests.conftest import build_database
 from tests.migration.plain_move import PlainMove, execute, state
 from unified_db.errors import CutoverUndoneError, RollbackError, SourceError, UsageError
-from unified_db.migration import gates, plan, report, undo
+from unified_db.migration import gates, plan, report, undo, union_changes
 from unified_db.migration.config import load_config
 from unified_db.migration.runs import create_run
 
@@ -198,6 +198,30 @@ def test_carrying_a_united_table_back_twice_is_carrying_it_once(tmp_path: Path) 
     move.back()
     assert query(move.sources[0], "SELECT k FROM t ORDER BY k") == [("a",), ("new",)]
     assert query(move.sources[1], "SELECT k FROM t") == []
+
+
+@pytest.mark.parametrize("call", [1, 3, 4])
+def test_a_way_back_that_stops_between_two_old_files_is_finished_by_the_next(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "INSERT INTO t VALUES ('both', 1, 1), ('gone', 1, 2);"
+    move = united(tmp_path, KEYED + rows, KEYED + rows)
+    move.prepare()
+    move.switch()
+    execute(move.target, "INSERT INTO t VALUES ('new', 7, 7); DELETE FROM t WHERE k = 'gone'")
+    calls = iter(range(1, 100))  # one for each old file, then one for each part of the united table
+
+    def stop(path: Path) -> None:
+        if next(calls) == call:
+            raise RollbackError("stopped here by the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(union_changes.files, "fsync_file", stop)
+        with pytest.raises(RollbackError, match="stopped here"):
+            undo.carry_back(move.loaded, move.run)
+    move.back()
+    assert query(move.sources[0], "SELECT k FROM t ORDER BY k") == [("both",), ("new",)]
+    assert query(move.sources[1], "SELECT k FROM t ORDER BY k") == [("both",)]
 
 
 def test_counters_of_a_united_table_are_the_highest_and_only_an_advance_returns(tmp_path: Path) -> None:
