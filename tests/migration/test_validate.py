@@ -319,3 +319,37 @@ def test_a_digest_of_a_key_cannot_be_guessed_but_finds_the_row(
     assert "number 2 in the order of the key" in place
     for guess in ("two", "('two',)", "(b'two',)"):
         assert hashlib.sha256(guess.encode()).hexdigest()[:12] not in place
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        pytest.param("UPDATE k SET v = 1.0 WHERE k = 'xa'", r"k: changed row number \d .*\(v\)", id="1.0"),
+        pytest.param("UPDATE k SET v = x'' WHERE k = 'mm'", r"k: changed row number \d .*\(v\)", id="blob"),
+        pytest.param("DELETE FROM k WHERE k = 'mm'", r"k: .*missing row number 3", id="a-row-lost"),
+        pytest.param("INSERT INTO k VALUES ('zzz', 1)", r"k: extra row number 4", id="an-extra-row"),
+        pytest.param("UPDATE t SET n = 0.0 WHERE id = 3", r"t: changed rowid 3 \(n\)", id="minus-zero"),
+        pytest.param("UPDATE t SET name = 'ab ' WHERE id = 1", r"t: changed rowid 1 \(name\)", id="its-key"),
+    ],
+)
+def test_damage_in_the_order_of_a_collation_that_only_the_application_has(
+    tmp_path: Path, sql: str, place: str
+) -> None:
+    import re
+    import runpy
+
+    case = Path(__file__).parent.parent / "cases" / "collation-that-is-not-here" / "app.py"
+    made = runpy.run_path(str(case))
+    made["build"](tmp_path / "app.db")
+    (tmp_path / "backup").mkdir()
+    backups = backup.take_backups([PlainSource(tmp_path / "app.db", "app.db")], tmp_path / "backup")
+    unified = merge.merge_backups(backups, tmp_path / "unified.db")
+    verdict = validate.validate(backups, unified)
+    assert verdict.failures == ()
+    assert any("only the structure" in f.measured for f in verdict.findings)
+    with closing(sqlite3.connect(unified.path)) as conn:
+        conn.create_collation("BACKWARDS", made["_backwards"])
+        conn.execute(sql)
+        conn.commit()
+    said = "\n".join(f"{f.where}: {f.measured}" for f in validate.validate(backups, unified).failures)
+    assert re.search(place, said), said
