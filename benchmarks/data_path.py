@@ -191,9 +191,10 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--into", type=Path, default=ROOT / "docs")
+    parser.add_argument("--note", default="", help="what else went on, for the page")
     options = parser.parse_args()
     work = options.folder / "work"
-    result: dict[str, Any] = {"machine": machine(), "sizes": {}}
+    result: dict[str, Any] = {"machine": machine() | {"note": options.note}, "sizes": {}}
     for name in options.sizes:
         application, checkpoints = SIZES[name]
         sources = make_sources(options.folder, name, application_gb=application, checkpoints_gb=checkpoints)

@@ -52,7 +52,7 @@ def merge_without_meaning(arguments: list[str]) -> int:
     from unified_db import _launcher
     from unified_db.migration import meaning
 
-    meaning.check_meaning = lambda _backups, _unified: []
+    meaning.check_meaning = lambda *_ignored: []
     sys.argv = ["unify-db", "merge", *arguments]
     return int(_launcher.main() or 0)
 

@@ -23,7 +23,8 @@ _EQUAL = (
 def _about(machine: dict[str, str]) -> str:
     where = f"{machine['processor']}, {machine['memory']}, {machine['system']}"
     what = f"Python {machine['python']}, SQLite {machine['sqlite']}"
-    return f"Measured {machine['date']} on {where}, {what}; `make bench-data` measures again."
+    measured = f"Measured {machine['date']} on {where}, {what}; `make bench-data` measures again."
+    return f"{measured} {machine.get('note', '')}".rstrip()
 
 
 def markdown(result: dict[str, Any]) -> str:
