@@ -150,6 +150,19 @@ def test_the_ways_out_of_a_refusal_are_ways_out(database: Make, tmp_path: Path) 
     assert standalone.merge_sources(sources, target, renames=options).changed
 
 
+def test_the_ways_out_name_all_that_collides(database: Make, tmp_path: Path) -> None:
+    """The definitions of the first few are enough to read; with some of the ways out, nothing is out."""
+    names = [f"t{n}" for n in range(12)]
+    sources = [
+        database("app.db", "".join(f"CREATE TABLE {n} (x);" for n in names)),
+        database("other.db", "".join(f"CREATE TABLE {n} (y);" for n in names)),
+    ]
+    target = tmp_path / "unified.db"
+    options = re.findall(r"--rename (\S+)", refusal(sources, target).hint)
+    assert len(options) == len(names)
+    assert standalone.merge_sources(sources, target, renames=options).changed
+
+
 def test_two_virtual_tables_of_one_name_are_one_collision(database: Make, tmp_path: Path) -> None:
     sql = "CREATE VIRTUAL TABLE search USING fts5(body);"
     sources = [database("a.db", sql), database("b.db", sql)]

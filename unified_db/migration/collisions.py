@@ -79,7 +79,8 @@ def require_no_collisions(collisions: Sequence[Collision]) -> None:
     owners = " and ".join(dict.fromkeys(label for c in collisions for label, _ in c.definitions))
     what = "an object" if len(collisions) == 1 else f"{len(collisions)} objects"
     shown = "\n".join(f"  {label}: {sql}" for c in collisions[:_MOST_SHOWN] for label, sql in c.definitions)
-    ways = "\n".join(c.ways_out for c in collisions[:_MOST_SHOWN])
+    # All of them, to be copied as a whole: with some of the names only, the next attempt fails again.
+    ways = "\n".join(c.ways_out for c in collisions)
     raise SourceError(
         f"{owners} have {what} named {names}{' ...' if len(collisions) > _MOST_SHOWN else ''}, "
         f"and one file can have each name once:\n{shown}",
