@@ -20,7 +20,7 @@ from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
 MMAP_BYTES = 0x7FFF0000
-_STEP_BYTES = 16 << 20
+_STEP_BYTES = 8 << 20
 
 
 def quote_name(name: str) -> str:
@@ -175,12 +175,16 @@ def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], 
 
     def step(_status: int, remaining: int, total: int) -> None:
         nonlocal done
+        size_bytes = (total - remaining - done) * page_bytes
+        writeback.add(size_bytes)
         if told is not None:
-            told((total - remaining - done) * page_bytes)
+            told(size_bytes)
         done = total - remaining
         pieces.look()
 
-    with _closing(sqlite3.connect(into, isolation_level=None)) as target:
+    # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
+    with into.open("xb") as written, _closing(sqlite3.connect(into, isolation_level=None)) as target:
+        writeback = files.Writeback(written.fileno())
         # Thrown away after any failure, so it needs neither journal nor syncs.
         target.execute("PRAGMA synchronous=OFF")
         source.backup(target, pages=max(1, _STEP_BYTES // page_bytes), progress=step)

@@ -94,8 +94,10 @@ def _build(
         files.copy_content(base.path, unfinished, tally.add)
         unfinished.chmod(0o600)
         try:
-            with sqlite.closing(_open_for_bulk(unfinished)) as conn:
-                pieces.make_interruptible(conn, lambda: tally.reach(_built(unfinished, base.size_bytes)))
+            # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
+            with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:
+                writeback = files.Writeback(written.fileno(), done_bytes=base.size_bytes)
+                pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback))
                 compare.prepare(conn)
                 copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
                 _leave_to_homes(conn, backups.layout, places[base.label])
@@ -127,9 +129,11 @@ def _weight(ordered: Sequence[Backup]) -> int:
     return base + _ROW_BY_ROW * sum(others)
 
 
-def _built(unfinished: Path, base_bytes: int) -> int:
-    """As much of the weight as *unfinished* has of it: SQLite writes what it has no room to keep."""
-    return base_bytes + _ROW_BY_ROW * (unfinished.stat().st_size - base_bytes)
+def _note(unfinished: Path, base: Backup, tally: pieces.Tally, writeback: files.Writeback) -> None:
+    """Count as much of the weight as *unfinished* has of it: SQLite writes what it has no room to keep."""
+    size_bytes = unfinished.stat().st_size
+    writeback.reach(size_bytes)
+    tally.reach(base.size_bytes + _ROW_BY_ROW * (size_bytes - base.size_bytes))
 
 
 def _open_for_bulk(path: Path) -> sqlite3.Connection:
