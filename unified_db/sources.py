@@ -34,6 +34,7 @@ HEADER_BYTES = 100
 _WAL_VERSION = 2
 _ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
 _POLL_S = 0.005
+_JOURNAL_NONCE = slice(12, 16)
 
 Identity = tuple[int, int]
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
@@ -165,7 +166,7 @@ def _parse_header(path: Path, head: bytes, *, size: int) -> Header:
     )
     expected = header.page_size * header.page_count
     # A commit that is under way, or was cut off, has a sidecar beside the shorter file.
-    if size < expected and not any(p.stat().st_size for p in files.sidecars(path)):
+    if size < expected and not any(map(_size, files.sidecars(path))):
         raise _truncated(path, f"its header says {expected:,} bytes, there are {size:,}")
     return header
 
@@ -260,7 +261,10 @@ def fingerprint(path: Path) -> Fingerprint:
 
     Good for noticing a change during a short copy; no proof that content is unchanged.
     """
-    statuses = [(p.name, p.stat()) for p in (path, *files.sidecars(path))]
+    statuses = [(path.name, path.stat())]
+    for beside in files.sidecars(path):
+        with contextlib.suppress(FileNotFoundError):
+            statuses.append((beside.name, beside.stat()))
     return tuple((n, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in statuses)
 
 
@@ -296,7 +300,7 @@ def _held_by_hand(path: Path, header: Header, found: Identity, *, timeout_s: flo
             yield Held(path, True, found, header)
             return
         _lock_shared(path, descriptor, timeout_s=timeout_s)
-        left = tuple(p for p in files.sidecars(path) if not p.name.endswith("-shm") and p.stat().st_size)
+        left = tuple(p for p in files.sidecars(path) if not p.name.endswith("-shm") and _size(p))
         yield Held(path, False, found, header, left, fingerprint(path), descriptor)
     finally:
         if descriptor >= 0:
@@ -318,7 +322,7 @@ def _require_own_sidecars(path: Path, found: Identity) -> None:
         status = other.lstat()
         if other.name == path.name or (status.st_dev, status.st_ino) != found:
             continue
-        if any(p.stat().st_size for p in files.sidecars(other)):
+        if any(map(_size, files.sidecars(other))):
             raise SourceError(
                 f"{path} is in use by its other name {other.name}, where its WAL or journal lies",
                 hint=f"Nothing was written. Name {other} instead.",
@@ -328,10 +332,13 @@ def _require_own_sidecars(path: Path, found: Identity) -> None:
 def _is_live(path: Path, header: Header, descriptor: int) -> bool:
     if header.wal or _size(files.sidecar(path, "-wal")):
         return _has_users(path)
+    journal = files.sidecar(path, "-journal")
     # With RESERVED held the journal is a writer's at work; without, a crash left it (it is hot).
-    return not _is_hot(files.sidecar(path, "-journal")) or descriptors.is_locked(
-        descriptor, descriptors.RESERVED
-    )
+    found = _transaction(journal)
+    if found is None or descriptors.is_locked(descriptor, descriptors.RESERVED):
+        return True
+    # A writer that ended between the two looks has taken its journal along.
+    return _transaction(journal) != found
 
 
 def _has_users(path: Path) -> bool:
@@ -347,16 +354,21 @@ def _has_users(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _is_hot(journal: Path) -> bool:
-    # journal_mode=PERSIST leaves a file whose header is zeroed, which SQLite takes for none.
-    if not _size(journal):
-        return False
-    with journal.open("rb") as stream:
-        return stream.read(1) != b"\x00"
+def _transaction(journal: Path) -> tuple[int, bytes] | None:
+    """Which transaction's *journal* it is, by inode and nonce; None where there is nothing to roll back."""
+    with contextlib.suppress(FileNotFoundError), journal.open("rb") as stream:
+        header = stream.read(_JOURNAL_NONCE.stop)
+        # journal_mode=PERSIST leaves a file whose header is zeroed, which SQLite takes for none.
+        if header and header[0]:
+            return os.fstat(stream.fileno()).st_ino, header[_JOURNAL_NONCE]
+    return None
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    """Bytes in *path*; 0 for one that is not there or goes at this moment."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def _lock_shared(path: Path, descriptor: int, *, timeout_s: float) -> None:
@@ -458,4 +470,4 @@ def refuse_os_error(error: OSError) -> SourceError:
 
 def total_bytes(paths: Sequence[Path]) -> int:
     """Bytes of all *paths* with their sidecars."""
-    return sum(p.stat().st_size for path in paths for p in (path, *files.sidecars(path)))
+    return sum(_size(p) for path in paths for p in (path, *files.sidecars(path)))

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -107,6 +108,51 @@ def test_a_long_transaction_in_one_file_does_not_hold_off_the_writers_of_the_oth
             backup.take_backups(sources, tmp_path / "out", timeout_s=1.0)
         assert int(process.stdout.readline()) > 5
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_busy_writer_is_waited_for_longer_than_one_that_holds_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who commits while we wait leaves a gap some time; the time limit is for who does not."""
+    path, take, waits = tmp_path / "a.db", instant._take, []
+    with used_by_another(path, "CREATE TABLE t (x)"):
+        pass
+
+    def no_gap(conn: sqlite3.Connection, path: Path, *, until: float, since: float) -> bool:
+        waits.append(until)
+        if len(waits) > 3:
+            return take(conn, path, until=until, since=since)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("INSERT INTO t VALUES (1)")
+            other.commit()
+        time.sleep(max(0.0, until - time.monotonic()))
+        return False
+
+    monkeypatch.setattr(instant, "_take", no_gap)
+    with instant.write_locks([path], timeout_s=0.2) as locks:
+        assert locks.since is not None
+    assert len(waits) == 4
+
+
+def test_a_busy_writer_is_given_up_on_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+    with used_by_another(path, "CREATE TABLE t (x)"):
+        pass
+
+    def no_gap(_conn: sqlite3.Connection, path: Path, *, until: float, since: float) -> bool:
+        assert since <= until
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("INSERT INTO t VALUES (1)")
+            other.commit()
+        time.sleep(max(0.0, until - time.monotonic()))
+        return False
+
+    monkeypatch.setattr(instant, "_take", no_gap)
+    with (
+        pytest.raises(SourceBusyError, match=r"a\.db was locked by a writer for [12]\.\d s"),
+        instant.write_locks([path], timeout_s=0.1),
+    ):
+        pytest.fail("locked")
 
 
 def test_what_may_not_be_locked_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

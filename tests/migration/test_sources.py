@@ -250,6 +250,32 @@ def test_a_writer_at_work_is_no_hot_journal(place: Path) -> None:
             assert conn.execute("SELECT count(*) FROM t").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("then", ["gone", "of the next transaction"])
+def test_a_writer_that_ends_between_two_looks_leaves_no_hot_journal(
+    then: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal is seen, its lock no more: taken for hot, it would be locked away from its writers."""
+    path = place / "app.db"
+    hot_journal(path)
+    journal = files.sidecar(path, "-journal")
+    first = journal.read_bytes()
+
+    def ends(*_: object) -> bool:
+        journal.unlink()
+        if then != "gone":
+            journal.write_bytes(first[:12] + bytes(4 * [255]) + first[16:])
+        return False
+
+    monkeypatch.setattr(sources.descriptors, "is_locked", ends)
+    with sources.hold(path) as held:
+        assert held.live
+    monkeypatch.undo()
+    journal.write_bytes(first)
+    with sources.hold(path) as held:
+        assert not held.live
+        assert held.leftovers == (journal,)
+
+
 def test_an_exclusive_user_is_waited_for_and_then_refused(place: Path) -> None:
     sql = f"PRAGMA locking_mode=EXCLUSIVE; {WAL}"
     with used_by_another(place / "app.db", sql):

@@ -232,8 +232,8 @@ def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iter
                 f"Writers of {source.label} wait about {copy_s:.1f} s while it is backed up: "
                 "it uses a rollback journal, where a reader holds writers off."
             )
-        newest = max((p.stat().st_mtime for p in (source.path, *files.sidecars(source.path))), default=0)
-        if time.time() - newest > 30 * 86400:
+        newest_ns = max(mtime_ns for _, _, _, mtime_ns, _ in access.fingerprint(source.path))
+        if time.time_ns() - newest_ns > 30 * 86400 * 10**9:
             yield f"{source.label} was last written more than 30 days ago. Is it still the one in use?"
     if not config.app.stop:
         yield "[app] stop is empty: you stop the application yourself before the cut-over."
