@@ -1,8 +1,11 @@
+import contextlib
 import random
 import shutil
 import sqlite3
+import threading
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -151,3 +154,48 @@ def test_a_load_ends_at_its_deadline():
     load.send_one_by_one()
     load.send_at_once(8)
     assert tally.error_count("before") == 1
+
+
+@contextlib.contextmanager
+def recording_server(side, events):
+    """A server on a free port that tells of each request when it comes and when it is answered."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            events.append((side, "begun", self.path))
+            time.sleep(0.01 if self.path == "/slow" else 0)
+            events.append((side, "done", self.path))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def test_both_sides_get_the_same_waves_one_after_the_other():
+    """A side that is quick with the slow requests is not asked more of the quick ones at a time."""
+    requests = [RequestConfig(name=n, path=f"/{n}") for n in ("slow", "quick", "other")]
+    events = []
+    with recording_server("before", events) as before, recording_server("after", events) as after:
+        ports = {"before": before, "after": after}
+        Load(requests, ports, Tally(), 9, random.Random(1), time.monotonic() + 60).send_at_once(4)
+    waves = {"before": [], "after": []}
+    while events:
+        side = events[0][0]
+        wave, events = events[:8], events[8:]
+        assert {s for s, _, _ in wave} == {side}, "one side at a time, and all answered before the next"
+        waves[side].append(sorted(path for _, what, path in wave if what == "begun"))
+    assert waves["before"] == waves["after"]
+    # Three requests nine times each, filled up to whole waves of four.
+    assert [len(wave) for wave in waves["before"]] == [4] * 7

@@ -13,9 +13,8 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any, Literal
 
@@ -28,7 +27,6 @@ Side = Literal["before", "after"]
 SIDES: tuple[Side, Side] = ("before", "after")
 
 REQUEST_TIMEOUT_S = 15.0
-_BATCH_ROUNDS = 2
 
 
 @dataclass
@@ -143,50 +141,34 @@ class Load:
                         return
 
     def send_at_once(self, concurrency: int) -> None:
-        """Send all requests mixed, *concurrency* at a time.
+        """Send all requests mixed, in waves of *concurrency* at a time.
 
-        The sides take turns in short batches, so that they never compete for the processor and
-        a disturbance from outside meets both.
+        Both sides get the same waves, in turn, and a wave begins when the one before is answered.
+        Were each answer followed by the next request at once, a server that is quicker with the
+        slow requests would be asked more of the quick ones at a time and look slower at them.
         """
         with ThreadPoolExecutor(concurrency) as pool, ExitStack() as stack:
             clients = {
                 side: [stack.enter_context(closing(Client(self.ports[side]))) for _ in range(concurrency)]
                 for side in SIDES
             }
-            for _ in range(max(1, round(self.rounds / _BATCH_ROUNDS))):
-                batch = list(self.requests) * _BATCH_ROUNDS
-                self.random.shuffle(batch)
+            for wave in self._waves(concurrency):
                 for side in self.random.sample(SIDES, 2):
-                    for name, answer in _send_batch(pool, clients[side], batch, self.deadline):
-                        self.tally.add(side, name, concurrency, answer)
+                    answers = pool.map(Client.send, clients[side], wave)
+                    for request, answer in zip(wave, answers, strict=True):
+                        self.tally.add(side, request.name, concurrency, answer)
                 if self._is_over():
                     return
+
+    def _waves(self, concurrency: int) -> Iterator[Sequence[RequestConfig]]:
+        """All rounds in random order, *concurrency* at a time; filled up from the beginning."""
+        order = self.random.sample(list(self.requests) * self.rounds, len(self.requests) * self.rounds)
+        order += order[: -len(order) % concurrency]
+        return (order[at : at + concurrency] for at in range(0, len(order), concurrency))
 
     def _is_over(self) -> bool:
         new_error = self.tally.error_count("after") > self.tally.error_count("before")
         return new_error or time.monotonic() > self.deadline
-
-
-def _send_batch(
-    pool: ThreadPoolExecutor, clients: Sequence[Client], batch: Sequence[RequestConfig], deadline: float
-) -> list[tuple[str, Answer]]:
-    queue: SimpleQueue[RequestConfig] = SimpleQueue()
-    for request in batch:
-        queue.put(request)
-    answered = pool.map(lambda client: _drain(client, queue, deadline), clients)
-    return [pair for pairs in answered for pair in pairs]
-
-
-def _drain(client: Client, queue: SimpleQueue[RequestConfig], deadline: float) -> list[tuple[str, Answer]]:
-    answers: list[tuple[str, Answer]] = []
-    with suppress(Empty):
-        while time.monotonic() < deadline:
-            request = queue.get_nowait()
-            answers.append((request.name, client.send(request)))
-            # One wave of timeouts is enough to know that a server hangs.
-            if answers[-1][1].problem:
-                break
-    return answers
 
 
 def _fill(value: Any, fresh: str) -> Any:
