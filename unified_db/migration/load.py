@@ -153,12 +153,12 @@ class Load:
                 for side in SIDES
             }
             for wave in self._waves(concurrency):
+                if self._is_over():
+                    return
                 for side in self.random.sample(SIDES, 2):
                     answers = pool.map(Client.send, clients[side], wave)
                     for request, answer in zip(wave, answers, strict=True):
                         self.tally.add(side, request.name, concurrency, answer)
-                if self._is_over():
-                    return
 
     def _waves(self, concurrency: int) -> Iterator[Sequence[RequestConfig]]:
         """All rounds in random order, *concurrency* at a time; filled up from the beginning."""
