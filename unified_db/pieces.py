@@ -207,6 +207,14 @@ class Crew:
         self._pool.shutdown(wait=True, cancel_futures=failed)
 
 
+def result_of(future: Future[_T]) -> _T:
+    """What *future*, which another crew's thread works on, comes to; left when this thread's pieces are."""
+    while not future.done():
+        wait([future], timeout=_LOOK_S)
+        look()
+    return future.result()
+
+
 @contextlib.contextmanager
 def crew(threads: int | None = None) -> Iterator[Crew]:
     """A :class:`Crew` for the block; all pieces have ended when the block has, whichever way."""

@@ -34,17 +34,24 @@ class _Memory:
 
     def __init__(self, build: Callable[[int, bytes], Any]) -> None:
         self._build = build
-        self._young: dict[tuple[int, bytes], Any] = {}
-        self._old: dict[tuple[int, bytes], Any] = {}
+        # By kind first: a pair of kind and bytes as the key would be made a million times.
+        self._young: dict[int, dict[bytes, Any]] = {}
+        self._old: dict[int, dict[bytes, Any]] = {}
         self._young_bytes = 0
 
     def __call__(self, code: int, content: bytes) -> Any:
-        key = (code, content)
-        if key in self._young:
-            return self._young[key]
-        value = self._old[key] if key in self._old else self._build(code, content)
+        try:
+            return self._young[code][content]
+        except KeyError:
+            return self._recall(code, content)
+
+    def _recall(self, code: int, content: bytes) -> Any:
+        try:
+            value = self._old[code][content]
+        except KeyError:
+            value = self._build(code, content)
         if self._young_bytes > _GENERATION_BYTES:
             self._old, self._young, self._young_bytes = self._young, {}, 0
-        self._young[key] = value
+        self._young.setdefault(code, {})[content] = value
         self._young_bytes += len(content)
         return value

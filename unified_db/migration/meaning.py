@@ -7,13 +7,14 @@ on the unified file. Nothing is unpickled and nothing is written: files are open
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,30 +24,75 @@ from unified_db.migration.records import Backup, Backups, Finding
 from unified_db.migration.threads import check_threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from langgraph.checkpoint.base import CheckpointTuple
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.checkpoint.sqlite import SqliteSaver
 
 log = logging.getLogger(__name__)
 
+Decoded = Mapping[tuple[Path, str], tuple[int, int]]
+"""How many rows of a backup's table decode, of how many."""
 
-def check_meaning(backups: Backups, unified: Path, tally: pieces.Tally | None = None) -> list[Finding]:
+_TELL_BYTES = 1 << 20
+
+
+class Decoding:
+    """How much of the backups' checkpoints and writes LangGraph's serializer decodes.
+
+    It needs no unified file, so it may begin before there is one: what it decodes are the backups'
+    rows, and that the unified file has the same bytes is what the comparison proves.
+    """
+
+    def __init__(self, backups: Backups) -> None:
+        self._sizes = {b.path: b.size_bytes for b in backups.items if has_checkpoints(b)}
+        self._told = _Told(sum(self._sizes.values()))
+
+    def run(self) -> Decoded:
+        """Decode all rows, which takes one core as long as it lasts."""
+        found = {}
+        for path in self._sizes:
+            for table, counts in _decode(path, self._told.decoded).items():
+                found[path, table] = counts
+        return found
+
+    def tell(self, tally: pieces.Tally) -> _Told:
+        """Have *tally* told how far it is, from now on and so far; it ends with the states that are read."""
+        self._told.tell(tally)
+        return self._told
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the backups that have LangGraph's tables."""
+        return sum(self._sizes.values())
+
+
+def check_meaning(
+    backups: Backups, unified: Path, decoded: Decoded, told: Callable[[float], None] | None = None
+) -> list[Finding]:
     """Findings about LangGraph's tables and the rows that name its threads; none where there are none.
 
     Where the tables of several sources are united, each source is looked for in what it brought.
-    To *tally* are added as many bytes as the sources that have such tables are large.
+
+    Args:
+        backups: The old files.
+        unified: What was merged from them.
+        decoded: What :class:`Decoding` found in *backups*.
+        told: Is given the share of the newest states that was read.
     """
     findings: list[Finding] = []
     united = bool({u.table.lower() for u in backups.layout.unions} & {"checkpoints", "writes"})
-    for backup in backups.items:
-        if has_checkpoints(backup):
-            told = _Told(tally, backup.size_bytes)
-            findings += _check_decoding(backup, unified, told, united=united)
-            findings += _check_links(backup, unified, united=united)
-            findings.append(asyncio.run(_check_newest_states(backup, unified, told, united=united)))
+    holding = [b for b in backups.items if has_checkpoints(b)]
+    for number, backup in enumerate(holding):
+        findings += _check_decoding(backup, unified, decoded, united=united)
+        findings += _check_links(backup, unified, united=united)
+        part = partial(_tell_part, told, number, len(holding))
+        findings.append(_check_newest_states(backup, unified, part, united=united))
     return [*findings, *check_threads(backups, unified)]
+
+
+def _tell_part(told: Callable[[float], None] | None, number: int, count: int, share: float) -> None:
+    if told is not None:
+        told((number + share) / count)
 
 
 def has_checkpoints(backup: Backup) -> bool:
@@ -56,24 +102,30 @@ def has_checkpoints(backup: Backup) -> bool:
 
 
 class _Told:
-    """Tells a tally how far one source is: decoding takes about this share of the time, states the rest."""
+    """Tells a tally how far the backups are: decoding takes about this share of the time, states the rest."""
 
-    _DECODING = 0.6
+    _DECODING = 0.75
 
-    def __init__(self, tally: pieces.Tally | None, size_bytes: int) -> None:
-        self._tally, self._size = tally, size_bytes
+    def __init__(self, size_bytes: int) -> None:
+        self._tally: pieces.Tally | None = None
+        self._size = size_bytes
         self._decoded = self._told = 0
+
+    def tell(self, tally: pieces.Tally) -> None:
+        """Tell *tally* from now on, and at once what was done before."""
+        self._told, self._tally = 0, tally
+        self.decoded(0)
 
     def decoded(self, size_bytes: int) -> None:
         """As much more was decoded; pages hold more than that, so the end comes with a small leap."""
         self._decoded += size_bytes
-        self._tell(int(min(self._decoded, self._size) * self._DECODING))
+        self._reach(int(min(self._decoded, self._size) * self._DECODING))
 
     def read(self, share: float) -> None:
         """That share of the newest states was read, and all was decoded."""
-        self._tell(int(self._size * (self._DECODING + (1 - self._DECODING) * share)))
+        self._reach(int(self._size * (self._DECODING + (1 - self._DECODING) * share)))
 
-    def _tell(self, done: int) -> None:
+    def _reach(self, done: int) -> None:
         if self._tally is not None and done > self._told:
             self._tally.add(done - self._told)
             self._told = done
@@ -81,6 +133,13 @@ class _Told:
 
 _CHECKPOINT_KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _WRITE_KEY = (*_CHECKPOINT_KEY, "task_id", "idx")
+_DECODED = {"checkpoints": _CHECKPOINT_KEY, "writes": _WRITE_KEY}
+# Each checkpoint of a conversation with its writes, one after the other: they mostly say the same again.
+_IN_ORDER = (
+    "SELECT 'checkpoints', type, checkpoint, thread_id, checkpoint_ns, checkpoint_id FROM checkpoints "
+    "UNION ALL SELECT 'writes', type, value, thread_id, checkpoint_ns, checkpoint_id FROM writes "
+    "ORDER BY thread_id, checkpoint_ns, checkpoint_id"
+)
 
 
 def _of_old(table: str, alias: str, key: Sequence[str]) -> str:
@@ -89,26 +148,25 @@ def _of_old(table: str, alias: str, key: Sequence[str]) -> str:
     return f"EXISTS (SELECT 1 FROM old.{table} o WHERE {same})"
 
 
-def _check_decoding(backup: Backup, unified: Path, told: _Told, *, united: bool) -> list[Finding]:
-    """The unified file's rows are decoded; those of the old file are the same bytes, as was proven."""
+def _check_decoding(backup: Backup, unified: Path, decoded: Decoded, *, united: bool) -> list[Finding]:
+    """The old file's rows were decoded; those of the unified file are the same bytes, as is proven."""
     findings = []
-    for table, column, key in (
-        ("checkpoints", "checkpoint", _CHECKPOINT_KEY),
-        ("writes", "value", _WRITE_KEY),
-    ):
-        with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
-            before = sqlite.count_rows(conn, table)
-        own = f"WHERE {_of_old(table, 'r', key)} " if united else ""
-        # Those of a conversation one after the other, which mostly say the same again.
-        sql = f"SELECT type, {column} FROM main.{table} r {own}ORDER BY {', '.join(key)}"
-        beside = backup.path if united else None
-        decoded, after = _decode(unified, sql, told.decoded, beside=beside)
-        findings.append(_decoding_finding(backup.label, table, before, decoded=decoded, after=after))
+    for table, key in _DECODED.items():
+        good, before = decoded[backup.path, table]
+        own = f" WHERE {_of_old(table, 'r', key)}" if united else ""
+        with (
+            sqlite.closing(sqlite.connect_frozen(unified)) as conn,
+            _beside(conn, backup.path if united else None),
+        ):
+            (after,) = conn.execute(f"SELECT count(*) FROM main.{table} r{own}").fetchone()
+        findings.append(
+            _decoding_finding(backup.label, table, before, bytes_alone=before - good, after=after)
+        )
     return findings
 
 
-def _decoding_finding(label: str, what: str, before: int, *, decoded: int, after: int) -> Finding:
-    others = "" if decoded == after else f", {after - decoded:,} of them as bytes alone"
+def _decoding_finding(label: str, what: str, before: int, *, bytes_alone: int, after: int) -> Finding:
+    others = f", {bytes_alone:,} of them as bytes alone" if bytes_alone else ""
     return Finding(
         check=f"{what} decode through LangGraph's serializer",
         where=label,
@@ -118,27 +176,29 @@ def _decoding_finding(label: str, what: str, before: int, *, decoded: int, after
     )
 
 
-def _decode(
-    path: Path, sql: str, told: Callable[[int], None], *, beside: Path | None = None
-) -> tuple[int, int]:
-    """How many rows of *sql* decode, of how many; what cannot be decoded is compared as bytes.
+def _decode(path: Path, told: Callable[[int], None]) -> dict[str, tuple[int, int]]:
+    """How many rows of each table decode, of how many; what cannot be decoded is compared as bytes.
 
-    *told* is given the number of bytes of every row.
+    *told* is given numbers of bytes.
     """
     from unified_db.migration.decoding import remembering_serializer
 
-    serializer = remembering_serializer()
-    total = failed = 0
-    with sqlite.closing(sqlite.connect_frozen(path)) as conn, _beside(conn, beside):
-        for kind, blob in conn.execute(sql):
-            total += 1
+    loads = remembering_serializer().loads_typed
+    rows, bad, size_bytes = Counter[str](), Counter[str](), 0
+    with sqlite.closing(sqlite.connect_frozen(path)) as conn:
+        for table, kind, blob, *_ in conn.execute(_IN_ORDER):
+            rows[table] += 1
             try:
-                serializer.loads_typed((kind, blob))
+                loads((kind, blob))
             except Exception:  # noqa: BLE001 - a foreign class may raise anything; it is counted
-                failed += 1
-            told(len(blob or b""))
-            pieces.look()
-    return total - failed, total
+                bad[table] += 1
+            size_bytes += len(blob or b"")
+            if size_bytes > _TELL_BYTES:
+                told(size_bytes)
+                size_bytes = 0
+                pieces.look()
+    told(size_bytes)
+    return {table: (rows[table] - bad[table], rows[table]) for table in _DECODED}
 
 
 @contextmanager
@@ -188,49 +248,51 @@ def _count_finding(backup: Backup, unified: Path, check: str, sql: str, own: str
     )
 
 
-async def _check_newest_states(backup: Backup, unified: Path, told: _Told, *, united: bool) -> Finding:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+def _check_newest_states(
+    backup: Backup, unified: Path, told: Callable[[float], None], *, united: bool
+) -> Finding:
+    """Read through the savers for threads; those for asyncio ask the same, at three times the cost."""
+    from langgraph.checkpoint.sqlite import SqliteSaver
 
     from unified_db.migration.decoding import remembering_serializer
-    from unified_db.runtime.saver import UnifiedAsyncSqliteSaver
+    from unified_db.runtime.sync_saver import UnifiedSqliteSaver
 
     serializer = remembering_serializer()
     with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
         places = conn.execute("SELECT DISTINCT thread_id, checkpoint_ns FROM checkpoints").fetchall()
+    wrong = 0
     with tempfile.TemporaryDirectory(prefix="unify-db-") as folder:
         old_path = _with_task_path(backup.path, Path(folder))
-        async with (
-            _frozen_saver(AsyncSqliteSaver, old_path, serializer) as old,
-            _frozen_saver(AsyncSqliteSaver, unified, serializer) as stock,
-            _frozen_saver(UnifiedAsyncSqliteSaver, unified, serializer) as ours,
+        with (
+            _frozen_saver(SqliteSaver, old_path, serializer) as old,
+            _frozen_saver(SqliteSaver, unified, serializer) as stock,
+            _frozen_saver(UnifiedSqliteSaver, unified, serializer) as ours,
         ):
-            wrong = []
             for number, place in enumerate(places, 1):
-                if not await _same_state(place, old, (stock, ours), united=united):
-                    wrong.append(place)
-                told.read(number / len(places))
+                wrong += not _same_state(place, old, (stock, ours), united=united)
+                told(number / len(places))
     threads = len({thread for thread, _ in places})
     log.info("validation: newest state of %s threads read through both savers", f"{threads:,}")
     return Finding(
         check="newest state of every thread, stock saver on the old file, stock and ours on the unified",
         where=backup.label,
         required=f"{len(places):,} equal",
-        measured=f"{len(places) - len(wrong):,} equal",
+        measured=f"{len(places) - wrong:,} equal",
         passed=not wrong,
     )
 
 
-async def _same_state(
-    place: tuple[str, str], old: AsyncSqliteSaver, others: Sequence[AsyncSqliteSaver], *, united: bool
+def _same_state(
+    place: tuple[str, str], old: SqliteSaver, others: Sequence[SqliteSaver], *, united: bool
 ) -> bool:
     pieces.look()
     config: Any = {"configurable": {"thread_id": place[0], "checkpoint_ns": place[1]}}
-    wanted = await _read(old.aget_tuple, config)
+    wanted = _read(old, config)
     if united and wanted is not None and not isinstance(wanted, str):
         # Another source may have a newer state of this thread, and more writes to this one.
         config = wanted.config
     for saver in others:
-        found = await _read(saver.aget_tuple, config)
+        found = _read(saver, config)
         if united and found is not None and not isinstance(found, str):
             found = _without_others_writes(found, wanted)
         if wanted != found and _bytes_of(old, wanted) != _bytes_of(old, found):
@@ -245,14 +307,14 @@ def _without_others_writes(found: CheckpointTuple, wanted: Any) -> CheckpointTup
     return found._replace(pending_writes=pending)
 
 
-async def _read(get: Callable[[Any], Awaitable[CheckpointTuple | None]], config: Any) -> Any:
+def _read(saver: SqliteSaver, config: Any) -> Any:
     try:
-        return await get(config)
+        return saver.get_tuple(config)
     except Exception as error:  # noqa: BLE001 - what the old file raises, the new one must raise too
         return type(error).__name__
 
 
-def _bytes_of(saver: AsyncSqliteSaver, state: Any) -> Any:
+def _bytes_of(saver: SqliteSaver, state: Any) -> Any:
     """*state* serialized, for values whose classes know no equality."""
     if state is None or isinstance(state, str):
         return state
@@ -280,15 +342,13 @@ def _with_task_path(path: Path, folder: Path) -> Path:
     return upgraded
 
 
-@asynccontextmanager
-async def _frozen_saver(
-    kind: type[AsyncSqliteSaver], path: Path, serializer: JsonPlusSerializer
-) -> AsyncIterator[AsyncSqliteSaver]:
-    import aiosqlite
-
-    uri = sqlite.file_uri(path, mode="ro", immutable=1)
-    async with aiosqlite.connect(uri, uri=True) as conn:
-        await conn.execute(f"PRAGMA mmap_size={sqlite.MMAP_BYTES}")
+@contextmanager
+def _frozen_saver(
+    kind: type[SqliteSaver], path: Path, serializer: JsonPlusSerializer
+) -> Iterator[SqliteSaver]:
+    with sqlite.closing(sqlite.connect_frozen(path)) as conn:
+        # What LangGraph gets is what its own connection would give it.
+        conn.text_factory = str
         saver = kind(conn, serde=serializer)
         # setup() would try to write; the tables are there and have their columns.
         saver.is_setup = True

@@ -20,7 +20,7 @@ from pathlib import Path
 from unified_db import files, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import GateClosedError, SourceError, UsageError
-from unified_db.migration import backup, merge, runs, transcode, validate
+from unified_db.migration import backup, meaning, merge, runs, transcode, validate
 from unified_db.migration.backup import PlainSource
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.copy import read_objects
@@ -116,13 +116,13 @@ def _merge(
     try:
         readable, proof = transcode.to_one_encoding(copies.items, place.unfinished)
         working = copies.model_copy(update={"items": readable})
-        taken, built = _check_and_build(copies, working, place.workshop / place.into.name)
+        # Built and proven beside the target, so that what appears there is proven already.
+        taken, built, verdict = _build_and_prove(copies, working, place.workshop / place.into.name)
     except SourceError:
         # Where a source is damaged, that is what to tell, whatever was noticed first.
         backup.check_copies(copies)
         raise
-    # Built and proven beside the target, so that what appears there is proven already.
-    verdict = _with_findings(_prove(_with_digests(working, taken), built), proof)
+    verdict = _with_findings(verdict, proof)
     if not verdict.passed:
         place.keep_backups()
         raise GateClosedError(
@@ -138,29 +138,31 @@ def _merge(
     return _report(place, taken, built, verdict)
 
 
-def _check_and_build(copies: Backups, working: Backups, into: Path) -> tuple[Backups, UnifiedFile]:
-    """Check *copies* while *into* is built from *working*: what reads and what writes take a core each."""
-    with pieces.crew() as hands:
+def _build_and_prove(copies: Backups, working: Backups, into: Path) -> tuple[Backups, UnifiedFile, Verdict]:
+    """Check *copies*, build *into* from *working* and prove it.
+
+    What reads, what writes and what decodes go on side by side; the proof joins the decoding.
+    """
+    decoding = meaning.Decoding(working)
+    with pieces.crew(4) as hands:
         checked = hands.start(partial(backup.check_copies, copies))
         built = hands.start(partial(merge.build_unified, working, into))
+        decoded = hands.start(decoding.run)
         hands.finish([checked, built])
-        return checked.result(), built.result()
+        settled = hands.start(partial(files.fsync_file, into))
+        taken = checked.result()
+        stamps = {item.path: files.stamp(item.path) for item in working.items}
+        verdict = validate.validate(
+            _with_digests(working, taken), built.result(), stamps=stamps, decoding=(decoding, decoded)
+        )
+        hands.finish([settled])
+    return taken, built.result(), verdict
 
 
 def _with_digests(working: Backups, taken: Backups) -> Backups:
     digests = {item.path: item for item in taken.items}
     items = tuple(digests.get(item.path, item) for item in working.items)
     return working.model_copy(update={"items": items})
-
-
-def _prove(working: Backups, built: UnifiedFile) -> Verdict:
-    """The verdict on *built*, which is made durable meanwhile."""
-    stamps = {item.path: files.stamp(item.path) for item in working.items}
-    with pieces.crew(1) as hands:
-        settled = hands.start(partial(files.fsync_file, built.path))
-        verdict = validate.validate(working, built, stamps=stamps)
-        hands.finish([settled])
-    return verdict
 
 
 @contextlib.contextmanager

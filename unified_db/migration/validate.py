@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,11 @@ log = logging.getLogger(__name__)
 
 
 def validate(
-    backups: Backups, unified: UnifiedFile, *, stamps: Mapping[Path, files.Stamp] | None = None
+    backups: Backups,
+    unified: UnifiedFile,
+    *,
+    stamps: Mapping[Path, files.Stamp] | None = None,
+    decoding: tuple[meaning.Decoding, Future[meaning.Decoded]] | None = None,
 ) -> Verdict:
     """Compare the unified file with its backups, by content and by meaning.
 
@@ -40,6 +45,7 @@ def validate(
         unified: What was merged from them.
         stamps: Of backups whose digest this process has taken since: that nobody wrote to
             them is seen from these.
+        decoding: That of the backups, where it has begun already.
 
     Returns:
         The verdict of the validation gate; closed where a single bit differs.
@@ -48,14 +54,20 @@ def validate(
     """
     started = time.monotonic()
     checks = _work(backups, unified, stamps or {})
+    running, begun = decoding or (meaning.Decoding(backups), None)
     # Where there is something to decode, that takes longest: how far it is, the proof is.
-    decoded = sum(b.size_bytes for b in backups.items if meaning.has_checkpoints(b))
-    tally = pieces.Tally("validate", decoded or len(checks))
-    if not decoded:
+    tally = pieces.Tally("validate", running.size_bytes or len(checks))
+    if not running.size_bytes:
         checks = [partial(_counted, check, tally) for check in checks]
+    told = running.tell(tally)
+
+    def check_meaning() -> Sequence[Finding]:
+        decoded = pieces.result_of(begun) if begun else running.run()
+        return meaning.check_meaning(backups, unified.path, decoded, told.read)
+
     # Decoding is Python's own work, which fills one core from beginning to end: it begins first and
     # has a thread to itself, while what SQLite compares has the others.
-    checks.insert(0, partial(meaning.check_meaning, backups, unified.path, tally))
+    checks.insert(0, check_meaning)
     meant, *found = pieces.do_together(checks, threads=pieces.cores() + 1)
     findings = [f for part in found for f in part]
     # Decoding rows that are known to differ would only say the same in more words.
