@@ -16,7 +16,15 @@ from rich.text import Text
 
 from unified_db.errors import ExitCode, UnifyError
 from unified_db.migration.journal import read_state
-from unified_db.migration.records import ArchiveRecord, CutoverRecord, GateName, RollbackRecord, Verdict
+from unified_db.migration.records import (
+    ArchiveRecord,
+    CutoverRecord,
+    Decision,
+    GateName,
+    Question,
+    RollbackRecord,
+    Verdict,
+)
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.standalone import MergeReport
 
@@ -77,9 +85,16 @@ def answer_run(run: RunFolder) -> Answer:
     return Answer(message=headline, hint=facts["next"], facts=facts, page=page)
 
 
+def answer_decision(run: RunFolder, decision: Decision) -> Answer:
+    """What `approve` or `reject` wrote down, and what to do next."""
+    facts = {**run_facts(run), "decision": decision.model_dump(mode="json")}
+    return Answer(message=f"run {run.name}: {decision.sentence()}", hint=facts["next"], facts=facts)
+
+
 def run_facts(run: RunFolder) -> dict[str, Any]:
     """The documented keys of a run."""
     state = read_state(run)
+    question = run.load("question", Question)
     switched = run.load("cutover", CutoverRecord)
     archived = run.load("archive", ArchiveRecord)
     return {
@@ -91,6 +106,8 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "archive": str(archived.folder) if archived else None,
         "next": state.next,
         "phases": list(state.phases),
+        "waits_until": question.expires_at.isoformat() if question and state.state == "waiting" else None,
+        "evidence": question.evidence_sha256 if question else None,
         "dry_run": state.dry_run,
         "reason": state.reason or None,
         "folder": str(run.path),
@@ -197,6 +214,7 @@ def _run_page(run: RunFolder, headline: str, facts: Mapping[str, Any]) -> Render
     if facts["reason"] and facts["state"] in {"closed", "interrupted"}:
         lines.append(_line("stopped", facts["reason"]))
     lines += [verdict_line(v) for v in load_verdicts(run)]
+    lines += [_line("evidence", facts["evidence"])] if facts["state"] == "waiting" else []
     if facts["downtime_ms"] is not None:
         away = f"{facts['downtime_ms']:.0f} ms, {facts['write_pause_ms']:.0f} ms more than a plain restart"
         lines.append(_line("away", away))

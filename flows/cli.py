@@ -25,6 +25,7 @@ from unified_db.errors import ExitCode, UnifyError, UsageError
 if TYPE_CHECKING:
     from flows.answers import Answer
     from unified_db.migration.config import MigrationConfig
+    from unified_db.migration.records import Choice
     from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger("unified_db.command")
@@ -54,6 +55,19 @@ RunArgument = Annotated[
     str,
     typer.Argument(metavar="RUN", help="The run's name, as `unify-db status` gives it, or its beginning."),
 ]
+
+EvidenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="DIGEST",
+        help="The digest of the evidence that you looked at, or its beginning; any other is refused.",
+    ),
+]
+DeciderOption = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who decides; your account without it.")
+]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the report.")]
 
 RenameOption = Annotated[
     list[str] | None,
@@ -200,6 +214,40 @@ def resume(
         return answer_run(call.run)
 
     _serve(Call("resume", as_json, debug), work)
+
+
+@app.command(short_help="Let a run that waits make the switch.")
+def approve(
+    run: RunArgument,
+    evidence: EvidenceOption = None,
+    by: DeciderOption = None,
+    reason: ReasonOption = "",
+    config: ConfigOption = _CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Approve the switch of a run that waits for a person; the run goes on by itself. Needs no Prefect."""
+    _serve(
+        Call("approve", as_json, debug),
+        lambda call: _decide(call, config, run, choice="approve", by=by, evidence=evidence, reason=reason),
+    )
+
+
+@app.command(short_help="End a run that waits; nothing changes.")
+def reject(
+    run: RunArgument,
+    evidence: EvidenceOption = None,
+    by: DeciderOption = None,
+    reason: ReasonOption = "",
+    config: ConfigOption = _CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Reject the switch of a run that waits for a person: it ends with nothing changed. Needs no Prefect."""
+    _serve(
+        Call("reject", as_json, debug),
+        lambda call: _decide(call, config, run, choice="reject", by=by, evidence=evidence, reason=reason),
+    )
 
 
 @app.command(short_help="Take the cut-over back.")
@@ -349,6 +397,26 @@ def _migrate(call: Call, config: Path, *, dry_run: bool, through_prefect: bool) 
     return answer_run(call.run)
 
 
+def _decide(
+    call: Call,
+    config: Path,
+    name: str,
+    *,
+    choice: Choice,
+    by: str | None,
+    evidence: str | None,
+    reason: str,
+) -> Answer:
+    from flows.answers import answer_decision
+    from unified_db.migration import approval, gates
+
+    call.run = _find_run(config, name)
+    decision = approval.decide(
+        call.run, choice, by=by or gates.account_name(), evidence=evidence, reason=reason
+    )
+    return answer_decision(call.run, decision)
+
+
 def migrate(
     config: MigrationConfig,
     run: RunFolder,
@@ -472,6 +540,7 @@ def _tell_error(console: Console, message: str, hint: str) -> None:
 
 def _answer_interruption(call: Call, error: BaseException) -> Answer:
     from flows import answers
+    from unified_db.migration.journal import next_step
 
     terminated = isinstance(error, TerminatedError)
     known = _existing(call)
@@ -480,6 +549,8 @@ def _answer_interruption(call: Call, error: BaseException) -> Answer:
     begun = facts.get("state") == "running" and call.run is not None
     name = call.run_name
     hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
+    if facts.get("state") == "waiting":
+        facts = {**facts, "next": next_step(str(name), "waiting", alive=False)}
     if not begun:
         hint = str(facts.get("next", "What was not finished is gone. Run again, if you like."))
     return answers.Answer(

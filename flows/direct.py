@@ -9,7 +9,9 @@ from unified_db.migration.records import (
     ArchiveRecord,
     Backups,
     CutoverRecord,
+    Decision,
     MigrationPlan,
+    Question,
     RollbackRecord,
     UnifiedFile,
     Verdict,
@@ -59,6 +61,10 @@ class Direct:
         """The open verdict of the benchmark gate."""
         verdict = phases.benchmark(config, run, stages, backups=backups, unified=unified)
         return gates.require_passed(verdict)
+
+    def ask(self, run: RunFolder, question: Question) -> Decision:
+        """A person's word that allows the switch."""
+        return gates.require_approved(phases.ask(run, question))
 
     def cutover(self, config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
         """The switch."""

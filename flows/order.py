@@ -19,19 +19,21 @@ from unified_db import files
 from unified_db.errors import GateClosedError, RunLockedError, UnifyError, UsageError
 from unified_db.migration import gates, phases, undo
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Journal, read_entries, read_state
+from unified_db.migration.journal import Journal, next_step, read_entries, read_state
 from unified_db.migration.records import (
     Approval,
     ArchiveRecord,
     Backups,
     CutoverRecord,
+    Decision,
     MigrationPlan,
+    Question,
     Record,
     RollbackRecord,
     UnifiedFile,
     Verdict,
 )
-from unified_db.migration.runs import RunFolder, create_run, hold_lock, keep_log
+from unified_db.migration.runs import RunFolder, create_run, hold_lock, keep_log, list_runs
 from unified_db.migration.stage import Stages
 
 # Under unified_db, so that these lines too reach the run's log, the terminal and Prefect.
@@ -84,6 +86,9 @@ class Phases(Protocol):
     ) -> Verdict:
         """The application's response times."""
 
+    def ask(self, run: RunFolder, question: Question) -> Decision:
+        """A person's word that allows the switch."""
+
     def cutover(self, config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
         """The switch."""
 
@@ -116,7 +121,7 @@ def migrate(by: Phases, config: MigrationConfig, run: RunFolder, *, dry_run: boo
                 Journal(run).write("run", "done")
                 log.info("dry run: all gates are open; nothing of the application was changed")
                 return Outcome(run=run.name, folder=run.path, dry_run=True)
-            approval = gates.approve(config, run, verdicts, by=gates.decider())
+            approval = _decide(by, config, run, verdicts)
             cutover = by.cutover(config, run, approval)
         archive = by.archive(config, run)
         return Outcome(run=run.name, folder=run.path, dry_run=False, cutover=cutover, archive=archive)
@@ -134,6 +139,16 @@ def _rehearse(by: Phases, config: MigrationConfig, run: RunFolder) -> tuple[Verd
     benchmark = by.benchmark(config, run, stages, backups=backups, unified=unified)
     phases.unstage(run)
     return validation, suites, benchmark
+
+
+def _decide(by: Phases, config: MigrationConfig, run: RunFolder, verdicts: tuple[Verdict, ...]) -> Approval:
+    """Leave to switch: from the open gates, and where so configured from a person who sees why they are."""
+    if config.approval.mode == "auto":
+        return gates.approve(config, run, verdicts)
+    question = gates.pose(config, run)
+    _summarise(by, run)
+    decision = by.ask(run, question)
+    return gates.approve(config, run, verdicts, decision)
 
 
 def look(by: Phases, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
@@ -176,16 +191,10 @@ def roll_back(by: Phases, config: MigrationConfig, run: RunFolder) -> RollbackRe
 
 
 def begin(config: MigrationConfig, *, dry_run: bool) -> RunFolder:
-    """The run to work on: the one that :func:`prepared` holds ready, else a new one.
-
-    Raises:
-        UsageError: The configuration asks for what this version cannot do.
-    """
+    """The run to work on: the one that :func:`prepared` holds ready, else a new one."""
     waiting = _prepared.get()
     if waiting is not None:
         return waiting
-    if not dry_run:
-        gates.require_decidable(config)
     run = create_run(config.state_folder)
     files.write_durably(run.config, config.file.read_bytes(), mode=0o600)
     Journal(run).write("run", "begin", dry_run=dry_run, config=config.file, pid=os.getpid())
@@ -230,13 +239,22 @@ def _locked(config: MigrationConfig, run: RunFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold_lock(config.state_folder, paths))
-        except RunLockedError:
+        except RunLockedError as error:
             # The newest run is what `status` shows: one that never began must not be it.
             if _is_just_begun(run):
                 shutil.rmtree(run.path)
-            raise
+            raise _with_way_out(config, error) from error
         undo.require_no_cutover(config)
         yield
+
+
+def _with_way_out(config: MigrationConfig, error: RunLockedError) -> RunLockedError:
+    """*error*, which says to wait for the other run; one that waits itself has to be decided."""
+    for other in list_runs(config.state_folder):
+        if read_state(other).state == "waiting":
+            step = next_step(other.name, "waiting")
+            return RunLockedError(error.message, hint=f"Nothing was done. {step}")
+    return error
 
 
 @contextlib.contextmanager

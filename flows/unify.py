@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from flows import order
 from tasks import artifacts
 from tasks.archive import archive
+from tasks.ask import ask
 from tasks.backup import backup
 from tasks.benchmark import benchmark
 from tasks.cutover import cutover
@@ -42,6 +43,7 @@ TASKS = cast(
         stage=stage,
         suites=suites,
         benchmark=benchmark,
+        ask=ask,
         cutover=cutover,
         archive=archive,
         rollback=rollback,

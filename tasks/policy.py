@@ -54,6 +54,12 @@ RUNS_THE_APPLICATION: dict[str, Any] = {
     "timeout_seconds": 8 * _HOUR_S,
 }
 
+WAITS_FOR_A_PERSON: dict[str, Any] = {
+    **READS_FILES,
+    # approval.timeout ends the wait, after 7 days at most; this is for what hangs beside.
+    "timeout_seconds": 8 * 24 * _HOUR_S,
+}
+
 SWITCHES: dict[str, Any] = {
     # Only what was met before the stop can be transient here: everything after it is undone in the
     # cut-over's own process and comes back as CutoverUndoneError. The times of unify.toml bound it; a

@@ -110,6 +110,8 @@ def is_untouched(application: TinyApplication) -> bool:
     [
         pytest.param(["fly"], id="an-unknown-verb"),
         pytest.param(["rollback"], id="a-missing-run"),
+        pytest.param(["approve"], id="a-missing-run-to-approve"),
+        pytest.param(["reject", "20200101T000000Z-0000"], id="an-unknown-run-to-reject"),
         pytest.param(["status", "--speed", "9"], id="an-unknown-option"),
         pytest.param(["status", "20200101T000000Z-0000"], id="an-unknown-run"),
         pytest.param(["plan", "--config", "nowhere.toml"], id="a-missing-configuration"),
@@ -127,8 +129,8 @@ def test_help_and_no_verb_show_the_verbs(unify: Command) -> None:
     for arguments in ([], ["--help"]):
         done = unify(*arguments)
         assert done.returncode == 0
-        assert "rollback" in done.stdout
-        assert "approve" not in done.stdout
+        for verb in ("run", "status", "approve", "reject", "resume", "rollback"):
+            assert f" {verb} " in done.stdout
 
 
 def test_help_and_status_do_not_wait_for_prefect(unify: Command) -> None:

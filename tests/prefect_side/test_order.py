@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,9 @@ from flows import order
 from flows.direct import Direct
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db.errors import GateClosedError, RunLockedError, UsageError
-from unified_db.migration import gates, phases
+from unified_db.migration import approval, gates, phases
 from unified_db.migration.journal import read_entries, read_state
-from unified_db.migration.records import Finding, GateName, Verdict
+from unified_db.migration.records import Choice, Finding, GateName, Verdict
 from unified_db.migration.runs import hold_lock, list_runs
 
 REHEARSAL = ["plan", "backup", "merge", "validate", "stage", "suites", "benchmark"]
@@ -34,7 +37,7 @@ class Rehearsed(Direct):
     asked: list[str] = field(default_factory=list)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in {*REHEARSAL, "cutover", "archive", "summarise"}:
+        if name in {*REHEARSAL, "ask", "cutover", "archive", "summarise"}:
             object.__getattribute__(self, "asked").append(name)
         return object.__getattribute__(self, name)
 
@@ -158,11 +161,27 @@ def test_a_report_that_fails_does_not_fail_the_run(tiny: TinyApplication) -> Non
     assert "the report could not be written" in run.log.read_text()
 
 
-def test_a_person_who_is_asked_for_is_asked_before_the_work(tiny: TinyApplication) -> None:
+@pytest.mark.parametrize("choice", ["approve", "reject"])
+def test_a_person_who_is_asked_for_is_asked_between_the_gates_and_the_switch(
+    tiny: TinyApplication, choice: Choice
+) -> None:
     tiny.configure(approval={"mode": "ask"})
-    with pytest.raises(UsageError, match="ask a person"):
-        order.begin(tiny.config(), dry_run=False)
-    assert list_runs(tiny.config().state_folder) == []
+    config, played = tiny.config(), Rehearsed()
+    run = order.begin(config, dry_run=False)
+
+    def decide() -> None:
+        while read_state(run).state != "waiting":
+            time.sleep(0.01)
+        assert "summarise" in played.asked, "the evidence is there before the question"
+        approval.decide(run, choice, by="Ada")
+
+    person = threading.Thread(target=decide)
+    person.start()
+    with contextlib.nullcontext() if choice == "approve" else pytest.raises(GateClosedError, match="Ada"):
+        order.migrate(played, config, run, dry_run=False)
+    person.join()
+    switch = ["cutover", "archive"] if choice == "approve" else []
+    assert played.asked == [*REHEARSAL, "summarise", "ask", *switch, "summarise"]
 
 
 def test_evidence_that_is_too_old_makes_no_approval(tiny: TinyApplication) -> None:

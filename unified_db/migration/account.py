@@ -24,8 +24,10 @@ from unified_db.migration.records import (
     Backups,
     BenchmarkEvidence,
     CutoverRecord,
+    Decision,
     GateName,
     MigrationPlan,
+    Question,
     Record,
     RollbackRecord,
     SuitesEvidence,
@@ -47,6 +49,8 @@ class Standing(StrEnum):
     STOPPED = "stopped"
     CLOSED = "closed"
     OPEN = "open"
+    WAITING = "waiting"
+    REJECTED = "rejected"
     UNDONE = "undone"
     INTERRUPTED = "interrupted"
     SWITCHED = "switched"
@@ -96,6 +100,8 @@ class Account:
     archive: ArchiveRecord | None
     rollback: RollbackRecord | None
     limits: Limits
+    question: Question | None = None
+    decision: Decision | None = None
     entries: tuple[Entry, ...] = ()
     unreadable: tuple[str, ...] = field(default=())
 
@@ -168,6 +174,8 @@ def load_account(run: RunFolder) -> Account:
         archive=reader.read("archive", ArchiveRecord),
         rollback=reader.read("rollback", RollbackRecord),
         limits=_read_limits(run.config),
+        question=reader.read("question", Question),
+        decision=reader.read("decision", Decision),
         entries=reader.read_journal(),
         unreadable=tuple(reader.unreadable),
     )
@@ -248,8 +256,16 @@ def _standing_of_gates(account: Account) -> Standing:
     if account.closed:
         return Standing.CLOSED
     if len(account.verdicts) == len(GateName):
-        return Standing.OPEN
+        return _standing_of_question(account)
     return Standing.STOPPED if account.plan else Standing.EMPTY
+
+
+def _standing_of_question(account: Account) -> Standing:
+    if account.question is None or account.dry_run:
+        return Standing.OPEN
+    if account.decision is None:
+        return Standing.STOPPED if account.failed else Standing.WAITING
+    return Standing.OPEN if account.decision.choice == "approve" else Standing.REJECTED
 
 
 def headline(account: Account) -> str:
@@ -290,6 +306,20 @@ def _say_open(account: Account) -> str:
     files = wording.count(account.source_count, "file")
     end = "This was a dry run: nothing was switched." if account.dry_run else "No switch is recorded yet."
     return f"All three gates are open: {files} can become {account.target}. {end}"
+
+
+def _say_waiting(account: Account) -> str:
+    until = wording.format_moment(account.question.expires_at) if account.question else "it is decided"
+    files = wording.count(account.source_count, "file")
+    return (
+        f"All three gates are open: {files} can become {account.target}. "
+        f"The run waits for a person until {until}; nothing was switched."
+    )
+
+
+def _say_rejected(account: Account) -> str:
+    said = account.decision.sentence() if account.decision else "rejected"
+    return f"The gates are open, but the switch was not approved: {said.rstrip('.')}. Nothing was switched."
 
 
 def _say_undone(account: Account) -> str:
@@ -336,6 +366,8 @@ _HEADLINES = {
     Standing.STOPPED: _say_stopped,
     Standing.CLOSED: _say_closed,
     Standing.OPEN: _say_open,
+    Standing.WAITING: _say_waiting,
+    Standing.REJECTED: _say_rejected,
     Standing.UNDONE: _say_undone,
     Standing.INTERRUPTED: _say_interrupted,
     Standing.SWITCHED: _say_switched,
@@ -373,6 +405,8 @@ def next_steps(account: Account) -> list[Step]:
         Standing.STOPPED: _steps_stopped(account),
         Standing.CLOSED: _steps_closed(account),
         Standing.OPEN: _steps_open(account),
+        Standing.WAITING: _steps_waiting(account),
+        Standing.REJECTED: [Step("New evidence is made, and asked about, by:", "unify-db run")],
         Standing.UNDONE: [
             Step("Mend what is named above, then start a new run:", "unify-db run"),
         ],
@@ -420,6 +454,16 @@ def _steps_open(account: Account) -> list[Step]:
     return [
         Step("See whether the run waits for a person:", f"unify-db status {account.run.name}"),
         Step("If it stopped, go on:", f"unify-db resume {account.run.name}"),
+    ]
+
+
+def _steps_waiting(account: Account) -> list[Step]:
+    name = account.run.name
+    shown = account.question.evidence_sha256[:12] if account.question else ""
+    return [
+        Step("Look at the evidence below, then switch over:", f"unify-db approve {name} --evidence {shown}"),
+        Step("Or end the run and change nothing:", f'unify-db reject {name} --reason "..."'),
+        Step("If the process that waits is gone, afterwards:", f"unify-db resume {name}"),
     ]
 
 
@@ -543,6 +587,8 @@ def digests(account: Account) -> list[tuple[str, str, str]]:
         found += [("before its edit", str(e.file), e.before_sha256) for e in account.plan.edits]
     if account.archive:
         found += [("archived file", f.archived.name, f.sha256) for f in account.archive.files]
+    if account.question and not account.approval:
+        found.append(("evidence that is asked about", "all verdicts", account.question.evidence_sha256))
     if account.approval:
         found.append(
             ("evidence that was approved", account.approval.approved_by, account.approval.evidence_sha256)

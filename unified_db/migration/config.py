@@ -228,6 +228,12 @@ class ApprovalConfig(_Section):
 
     mode: Literal["auto", "ask"] = Field("auto", description="auto: the gates alone; ask: also a person.")
     max_age: Duration = Field(timedelta(hours=24), description="Older evidence must be made again.")
+    timeout: Duration = Field(
+        timedelta(hours=24),
+        gt=timedelta(0),
+        le=timedelta(days=7),
+        description="How long a run waits for a person, at most 7d; then it ends with nothing changed.",
+    )
 
 
 class CutoverConfig(_Section):

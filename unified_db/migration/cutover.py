@@ -32,6 +32,7 @@ from unified_db.migration import (
     compare,
     copy,
     layout,
+    recheck,
     runs,
     switch,
     undo,
@@ -40,6 +41,7 @@ from unified_db.migration import (
 )
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import Journal
+from unified_db.migration.recheck import UNTOUCHED as _UNTOUCHED
 from unified_db.migration.records import (
     Approval,
     Backups,
@@ -60,7 +62,6 @@ sys.path.append(sys.argv.pop(1))
 from unified_db.migration.cutover import main
 sys.exit(main(sys.argv[1:]))
 """
-_UNTOUCHED = "Nothing was switched; the application was not stopped and still uses its old files."
 _AS_BEFORE = (
     "Everything is as it was: the application uses its old files, and its configuration is unchanged."
 )
@@ -163,6 +164,7 @@ class _Prepared:
 
 def _prepare(config: MigrationConfig, run: RunFolder, journal: Journal) -> _Prepared:
     plan, backups, unified = _load_evidence(run)
+    recheck.require_as_planned(config, run, plan, unified)
     edits = switch.plan_edits(config, "switch")
     _require_edits_apply(config, plan, edits)
     sqlite.require_free_place(config.target_path)

@@ -1,7 +1,7 @@
 """What an open gate allows and what a closed one does; the gates themselves are phases.
 
 Switching takes an :class:`~unified_db.migration.records.Approval`, and :func:`approve` is
-the only place of a run where one is made.
+the only place of a run where one is made: of open gates, and of a person's word where one is asked.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import socket
 from datetime import UTC, datetime, timedelta
 
 from unified_db.errors import GateClosedError, UsageError
+from unified_db.migration import decisions
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.records import Approval, Backups, MigrationPlan, Verdict
+from unified_db.migration.decisions import UNTOUCHED
+from unified_db.migration.records import Approval, Backups, Decision, MigrationPlan, Question, Verdict
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
 _MOST_MENTIONS = 10
-_UNTOUCHED = "Nothing was switched; the application still uses its old files."
 
 
 def require_passed(verdict: Verdict) -> Verdict:
@@ -31,21 +32,8 @@ def require_passed(verdict: Verdict) -> Verdict:
     if verdict.passed:
         return verdict
     raise GateClosedError(
-        verdict.sentence(), hint=f"{_UNTOUCHED} `unify-db status` lists every finding of the run."
+        verdict.sentence(), hint=f"{UNTOUCHED} `unify-db status` lists every finding of the run."
     )
-
-
-def require_decidable(config: MigrationConfig) -> None:
-    """Return where the gates alone may decide about the switch.
-
-    Raises:
-        UsageError: `approval.mode` asks for a person. Said before the work begins, not after it.
-    """
-    if config.approval.mode != "auto":
-        raise UsageError(
-            f'approval.mode is "{config.approval.mode}", but this version has no way to ask a person',
-            hint='Nothing was done. Look at a `unify-db dry-run`, then set mode = "auto" and run again.',
-        )
 
 
 def require_covered(plan: MigrationPlan) -> None:
@@ -65,49 +53,101 @@ def require_covered(plan: MigrationPlan) -> None:
     )
 
 
-def approve(config: MigrationConfig, run: RunFolder, verdicts: tuple[Verdict, ...], by: str) -> Approval:
-    """Leave to switch, from open gates whose evidence is fresh; saved in the run's folder.
-
-    Args:
-        config: Says how old evidence may be.
-        run: The run whose backups and verdicts are meant.
-        verdicts: Those of all gates.
-        by: Who decided.
+def pose(config: MigrationConfig, run: RunFolder) -> Question:
+    """What to ask a person about *run*, whose gates are open; written down in its folder.
 
     Raises:
-        GateClosedError: A gate is closed or missing, or the evidence is too old.
-        UsageError: The configuration asks for a person.
+        GateClosedError: The evidence is too old to be asked about.
     """
-    require_decidable(config)
-    now = datetime.now(UTC)
-    _require_fresh(run, now=now, max_age=config.approval.max_age)
+    backups = _require_fresh(config, run)
+    return decisions.pose(config.approval, run, backups)
+
+
+def require_approved(decision: Decision) -> Decision:
+    """*decision* itself where it allows the switch.
+
+    Raises:
+        GateClosedError: It was rejected, or nobody decided in time.
+    """
+    if decision.choice == "approve":
+        return decision
+    raise GateClosedError(
+        f"the switch was not approved: {decision.sentence()}",
+        hint=f"{UNTOUCHED} `unify-db run` makes new evidence and asks again.",
+    )
+
+
+def approve(
+    config: MigrationConfig, run: RunFolder, verdicts: tuple[Verdict, ...], decision: Decision | None = None
+) -> Approval:
+    """Leave to switch, from open gates whose evidence is fresh; saved in the run's folder.
+
+    Everything is looked at now, however long a person took to decide.
+
+    Args:
+        config: Says how old evidence may be, and whether a person decides.
+        run: The run whose backups and verdicts are meant.
+        verdicts: Those of all gates.
+        decision: A person's; None where the gates decide alone.
+
+    Raises:
+        GateClosedError: A gate is closed or missing, a person did not approve or approved other
+            evidence, or the evidence is too old.
+    """
+    _require_fresh(config, run)
+    evidence = run.evidence_digest()
+    if config.approval.mode == "ask":
+        decision = _require_decided(decision, evidence)
     approval = Approval.from_verdicts(
-        verdicts, run=run.name, approved_by=by, approved_at=now, evidence_sha256=run.evidence_digest()
+        verdicts,
+        run=run.name,
+        approved_by=decision.by if decision else decider(),
+        approved_at=decision.decided_at if decision else datetime.now(UTC),
+        evidence_sha256=evidence,
     )
     run.save("approval", approval)
-    log.info("approval: all gates are open, decided by %s", by)
+    log.info("approval: all gates are open, decided by %s", approval.approved_by)
     return approval
+
+
+def _require_decided(decision: Decision | None, evidence: str) -> Decision:
+    if decision is None:
+        raise GateClosedError('approval.mode is "ask", and nobody was asked', hint=UNTOUCHED)
+    require_approved(decision)
+    if decision.evidence_sha256 != evidence:
+        raise GateClosedError(
+            "the evidence is not what was approved: "
+            f"expected {decision.evidence_sha256[:12]}, found {evidence[:12]}",
+            hint=f"{UNTOUCHED} `unify-db run` makes new evidence and asks again.",
+        )
+    return decision
 
 
 def decider() -> str:
     """Who an approval by the gates alone is attributed to: the gates, as run by this account."""
+    return f"the gates (run by {account_name()})"
+
+
+def account_name() -> str:
+    """The account that this process runs as and the machine, for who decided."""
     try:
         account = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         account = "unknown"
-    return f"the gates (run by {account} on {socket.gethostname()})"
+    return f"{account} on {socket.gethostname()}"
 
 
-def _require_fresh(run: RunFolder, *, now: datetime, max_age: timedelta) -> None:
+def _require_fresh(config: MigrationConfig, run: RunFolder) -> Backups:
     backups = run.load("backup", Backups)
     if backups is None:
-        raise GateClosedError(f"run {run.name} has no backup", hint=_UNTOUCHED)
-    age = now - backups.taken_at
+        raise GateClosedError(f"run {run.name} has no backup", hint=UNTOUCHED)
+    age, max_age = datetime.now(UTC) - backups.taken_at, config.approval.max_age
     if age > max_age:
         raise GateClosedError(
             f"the evidence is {_hours(age)} old; approval.max_age allows {_hours(max_age)}",
-            hint=f"{_UNTOUCHED} Make it again with `unify-db run`.",
+            hint=f"{UNTOUCHED} Make it again with `unify-db run`.",
         )
+    return backups
 
 
 def _hours(span: timedelta) -> str:

@@ -2,7 +2,8 @@
 
 One JSON object a line, each with a running number and a checksum. A last line that was torn by a
 crash is ignored (its act has an intent but no end, which is what recovery expects); damage
-anywhere else is an error. Where a run stands is computed from these lines and nothing else.
+anywhere else is an error. Where a run stands is computed from these lines, and while it waits for a
+person from what was decided: whoever decides is not the process that writes here.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
 from unified_db import files
 from unified_db.errors import JournalError
+from unified_db.migration.records import Decision, Question
 from unified_db.migration.runs import RunFolder
 
 StateName = Literal["running", "waiting", "closed", "switched", "archived", "rolled_back", "interrupted"]
 
 _SUM_CHARS = 16
+# What the clock may have been set back by since; a number is not given out again within that.
+_CLOCK_SLACK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class RunState:
     Attributes:
         next: What to do now: a sentence and, where there is one, a command.
         phases: The phases that ended well, in their order.
-        reason: Why the run stopped, where it did.
+        reason: Why the run stopped, where it did; of one that waited what was decided.
     """
 
     run: str
@@ -186,16 +192,20 @@ def standing_acts(run: RunFolder) -> list[Act]:
 
 
 def read_state(run: RunFolder) -> RunState:
-    """Where *run* stands and what to do next, from its journal alone."""
+    """Where *run* stands and what to do next, from its journal and what a person decided."""
     entries = read_entries(run.journal)
     begun = next((e for e in entries if e.event == "run" and e.status == "begin"), None)
     dry_run = bool(begun and begun.fields.get("dry_run"))
     phases = tuple(e.fields["phase"] for e in entries if e.event == "phase" and e.status == "done")
     state, reason = _judge(entries)
+    alive = bool(entries) and _alive(entries)
+    asked = any(e.event == "run" and e.status == "waiting" for e in entries)
+    if state == "waiting":
+        state, reason = _judge_wait(run, alive=alive)
     return RunState(
         run=run.name,
         state=state,
-        next=_next_step(run.name, state, dry_run=dry_run),
+        next=next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked),
         phases=tuple(dict.fromkeys(phases)),
         dry_run=dry_run,
         reason=reason,
@@ -217,6 +227,20 @@ def _judge(entries: list[Entry]) -> tuple[StateName, str]:
     return state, reason
 
 
+def _judge_wait(run: RunFolder, *, alive: bool) -> tuple[StateName, str]:
+    """Where a run stands that asked a person: as it will, once a process takes up what was decided."""
+    question, decision = run.load("question", Question), run.load("decision", Decision)
+    if decision is None:
+        over = question is None or datetime.now(UTC) >= question.expires_at
+        why = question.expires_since if question else "its question is gone"
+        return ("closed", f"nobody decided in time: {why}") if over and not alive else ("waiting", "")
+    if decision.choice != "approve":
+        return "closed", decision.sentence()
+    if alive:
+        return "running", ""
+    return "interrupted", f"{decision.sentence()}, and its process is gone"
+
+
 _STATES: dict[tuple[str, str], StateName] = {
     ("run", "begin"): "running",
     ("run", "resumed"): "running",
@@ -234,19 +258,33 @@ _STATES: dict[tuple[str, str], StateName] = {
 
 def _alive(entries: list[Entry]) -> bool:
     """True while the process that wrote last is there; it says who it is with every begin."""
-    pids = [int(e.fields["pid"]) for e in entries if "pid" in e.fields]
-    if not pids:
+    said = [e for e in entries if "pid" in e.fields]
+    if not said:
         return False
     try:
-        os.kill(pids[-1], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        began = psutil.Process(int(said[-1].fields["pid"])).create_time()
+    except psutil.AccessDenied:
         return True
-    return True
+    except psutil.Error:
+        return False
+    # After a restart of the machine another process has the number; it cannot have begun before it wrote.
+    return bool(began <= said[-1].at.timestamp() + _CLOCK_SLACK_S)
 
 
-def _next_step(name: str, state: StateName, *, dry_run: bool) -> str:
+def next_step(
+    name: str, state: StateName, *, dry_run: bool = False, alive: bool = True, asked: bool = False
+) -> str:
+    """What to do about a run called *name*.
+
+    *alive* says whether its process is still there, *asked* whether a person did not let it switch.
+    """
+    if state == "waiting" and not alive:
+        return (
+            f"The run waits for a person, and its process has ended: `unify-db approve {name}`, then "
+            f"`unify-db resume {name}` goes on with the same evidence; or `unify-db reject {name}`."
+        )
+    if state == "closed" and asked:
+        return "Nothing was switched. `unify-db run` makes new evidence and asks again."
     if state == "closed" and dry_run:
         return "This was a dry run; nothing of the application changed. `unify-db run` makes the switch."
     return {

@@ -26,7 +26,9 @@ from unified_db.migration.records import (
     Backups,
     BenchmarkEvidence,
     CutoverRecord,
+    Decision,
     MigrationPlan,
+    Question,
     RollbackRecord,
     SuitesEvidence,
     UnifiedFile,
@@ -48,6 +50,8 @@ _RECORDS = (
     "verdict-suites",
     "evidence-benchmark",
     "verdict-benchmark",
+    "question",
+    "decision",
     "approval",
 )
 
@@ -152,6 +156,14 @@ def benchmark(
         run.save("evidence-benchmark", evidence)
         run.save("verdict-benchmark", verdict)
         return verdict
+
+
+def ask(run: RunFolder, question: Question) -> Decision:
+    """What a person decides; see :func:`unified_db.migration.approval.wait_for_decision`."""
+    from unified_db.migration.approval import wait_for_decision
+
+    with _announced("ask", run):
+        return wait_for_decision(run, question)
 
 
 def unstage(run: RunFolder) -> None:

@@ -320,6 +320,53 @@ class BenchmarkEvidence(Record):
     """Stop issued to first healthy answer of a plain restart of the old side."""
 
 
+class Question(Record):
+    """What a person is asked about a run.
+
+    Attributes:
+        asked_at: When it was first asked; a resumed run does not ask anew.
+        expires_at: Until when it may be answered: the patience of the run or the age of its evidence.
+        expires_since: Why it may not be answered later, as half a sentence.
+        evidence_sha256: The digest of the evidence that the answer is about.
+    """
+
+    run: str
+    asked_at: datetime
+    expires_at: datetime
+    expires_since: str
+    evidence_sha256: str
+
+
+Choice = Literal["approve", "reject", "expire"]
+
+
+class Decision(Record):
+    """What became of a question: a person's answer, or that none came in time.
+
+    Attributes:
+        by: Who decided.
+        through: Where: the command or Prefect's pages.
+        evidence_sha256: The digest of the evidence that it was made on.
+    """
+
+    run: str
+    choice: Choice
+    by: str
+    through: str
+    decided_at: datetime
+    evidence_sha256: str
+    reason: str = ""
+
+    def sentence(self) -> str:
+        """The decision in one sentence for people, without a full stop."""
+        why = f": {self.reason}" if self.reason else ""
+        if self.choice == "expire":
+            return f"nobody decided in time{why}"
+        moment = f"{self.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+        done = "approved" if self.choice == "approve" else "rejected"
+        return f"{done} by {self.by} at {moment} through {self.through}{why}"
+
+
 class Approval(Record):
     """Leave to switch. Only :meth:`from_verdicts` makes one, and only from open gates."""
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from unified_db import files
 from unified_db.migration import account as accounts
-from unified_db.migration import criteria, markdown, plots, tables, wording
+from unified_db.migration import criteria, markdown, plots, question_pages, tables, wording
 from unified_db.migration.account import Account, Standing
 from unified_db.migration.records import (
     BenchmarkEvidence,
@@ -44,6 +44,8 @@ _TONES = {
     Standing.STOPPED: "warn",
     Standing.CLOSED: "bad",
     Standing.OPEN: "good",
+    Standing.WAITING: "warn",
+    Standing.REJECTED: "bad",
     Standing.UNDONE: "bad",
     Standing.INTERRUPTED: "bad",
     Standing.SWITCHED: "good",
@@ -247,7 +249,9 @@ def _where_more(account: Account) -> str:
 
 def _whole_markdown(account: Account) -> str:
     """report.md: the summary and every phase, without pictures, readable in a terminal."""
-    parts = [_PHASES[phase](account) for phase in _PHASES if _has(account, phase)]
+    # The page of the approval repeats the summary, for whoever sees that page alone.
+    phases = {**_PHASES, "approval": question_pages.page}
+    parts = [render(account) for phase, render in phases.items() if _has(account, phase)]
     demoted = [re.sub(r"(?m)^(#+ )", r"#\1", part) for part in parts]
     return markdown.join(_summary_text(account), *demoted, _titled(tables.digest_table(account)))
 
@@ -259,13 +263,21 @@ def phase_markdown(phase: str, run: RunFolder) -> str:
     """What a person sees in Prefect about *phase*: a sentence and compact tables, under 1 MB.
 
     Args:
-        phase: plan, backup, merge, validate, suites, benchmark, cutover, archive or rollback.
+        phase: plan, backup, merge, validate, suites, benchmark, approval, cutover, archive or rollback.
         run: Where its records are; a phase without one says so.
     """
     account = accounts.load_account(run)
     if not _has(account, phase):
         return f"# {phase}: nothing is recorded yet\n"
     return _PHASES[phase](account)
+
+
+def question_markdown(run: RunFolder, *, refused: str = "") -> str:
+    """What stands above the form that asks a person about *run*.
+
+    *refused* says why the last answer was not taken, where there was one.
+    """
+    return question_pages.form(accounts.load_account(run), refused=refused)
 
 
 def phase_table(phase: str, run: RunFolder) -> list[dict[str, str]]:
@@ -286,7 +298,7 @@ _PHASE_GATES = {"validate": GateName.VALIDATION, "suites": GateName.SUITES, "ben
 def _has(account: Account, phase: str) -> bool:
     if phase in _PHASE_GATES:
         return _PHASE_GATES[phase] in account.verdicts
-    record = {"backup": "backups", "merge": "unified"}.get(phase, phase)
+    record = {"backup": "backups", "merge": "unified", "approval": "question"}.get(phase, phase)
     return getattr(account, record) is not None
 
 
@@ -418,6 +430,18 @@ def _verdict_table(account: Account, gate: GateName) -> str:
     return markdown.table(tables.findings(account.verdicts[gate].findings, ""))
 
 
+def _approval_markdown(account: Account) -> str:
+    return markdown.join(
+        question_pages.page(account),
+        _titled(tables.gates(account)),
+        _titled(tables.criteria(criteria.criteria(account), "What the plan asks for")),
+        _titled(tables.criteria(criteria.metrics(account), "What the plan monitors")),
+        _titled(tables.edits(account)),
+        _latency_picture(account),
+        _where_more(account),
+    )
+
+
 def _cutover_markdown(account: Account) -> str:
     record = account.cutover
     assert record is not None
@@ -477,6 +501,7 @@ _PHASES: dict[str, Callable[[Account], str]] = {
     "validate": _validate_markdown,
     "suites": _suites_markdown,
     "benchmark": _benchmark_markdown,
+    "approval": _approval_markdown,
     "cutover": _cutover_markdown,
     "archive": _archive_markdown,
     "rollback": _rollback_markdown,
@@ -505,6 +530,7 @@ _PHASE_TABLES: dict[str, Callable[[Account], Table]] = {
     "backup": tables.backups,
     "merge": tables.merged_tables,
     **{phase: _gate_table(gate) for phase, gate in _PHASE_GATES.items()},
+    "approval": tables.gates,
     "cutover": _health_table,
     "archive": tables.archive,
     "rollback": _rollback_table,

@@ -68,11 +68,11 @@ class RunFolder:
         return kind.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def evidence_digest(self) -> str:
-        """One digest over all verdicts, for the approval to name what it saw."""
+        """One digest over all verdicts and what they rest on, for the approval to name what it saw."""
         lines = [
             f"{p.name} {files.digest_file(p)}"
             for p in sorted(self.evidence.glob("*.json"))
-            if p.stem.startswith(("plan", "backup", "merge", "verdict-"))
+            if p.stem.startswith(("plan", "backup", "merge", "evidence-", "verdict-"))
         ]
         return files.digest_bytes("\n".join(lines).encode())
 
