@@ -13,6 +13,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ServerError
 from unified_db.migration import benchmark, operations, stage
+from unified_db.migration.asking import ask
 from unified_db.migration.config import RequestConfig
 from unified_db.migration.load import Client, Load, Tally
 
@@ -143,7 +144,7 @@ def test_an_operation_that_fails_on_one_file_is_an_error_of_that_side(tmp_path):
 
 
 def test_an_unreachable_server_is_an_error_and_not_a_time():
-    answer = Client(9).send(RequestConfig(name="a", path="/"))
+    answer = Client(9).send(ask(RequestConfig(name="a", path="/")))
     assert answer.problem == "ConnectionRefusedError"
 
 

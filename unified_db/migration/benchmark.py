@@ -268,7 +268,7 @@ def _wrong_before(measured: Measured) -> Finding:
     return Finding(
         check="requests are answered as expected on the old files",
         where="benchmark.request",
-        required="the configured status",
+        required="the configured status and content",
         measured=", ".join(named[:5]),
         passed=False,
     )

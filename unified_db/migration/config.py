@@ -28,6 +28,7 @@ from unified_db.errors import ConfigError
 from unified_db.migration.records import SourceKind
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -194,12 +195,36 @@ class RequestConfig(_Section):
 
     name: str = Field(description="How the endpoint is called in tables.")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("GET", description="HTTP method.")
-    path: str = Field(description="Path with query; {uuid} is filled in afresh for every request.")
+    path: str = Field(
+        description="Path with query; {uuid} is filled in afresh for every request, {column} from `values`."
+    )
     body: dict[str, Any] | None = Field(
-        None, description="JSON body; {uuid} in its texts is filled in afresh for every request."
+        None, description="JSON body; {uuid} and {column} in its texts are filled in as in the path."
+    )
+    values: str = Field(
+        "",
+        description='A SELECT on one source, such as "SELECT thread_id FROM conversations LIMIT 50"; each '
+        "request takes its {column} values from one of the rows (the first 1000), the same on both sides.",
     )
     expect_status: int = Field(200, description="The status that counts as no error.")
-    changes: bool = Field(False, description="True where the request changes state.")
+    expect_text: str = Field("", description="What the answer's text must hold; filled in as the path is.")
+    expect_json: dict[str, Any] = Field(
+        {}, description="What the answer's JSON must hold at least; filled in as the body is."
+    )
+    changes: bool = Field(
+        False,
+        description="True where the request changes state. It must then hold {uuid}, so that it makes a "
+        "thread or row of its own each time and touches none of the application's.",
+    )
+
+    @model_validator(mode="after")
+    def _is_filled_in(self) -> RequestConfig:
+        unknown = [n for n in _PLACEHOLDER.findall(self.path) if n != "uuid"]
+        if unknown and not self.values:
+            raise ValueError(f"{{{unknown[0]}}} in the path needs `values`, a query that has this column")
+        if self.changes and "{uuid}" not in f"{self.path} {self.body}":
+            raise ValueError("a request that changes state needs {uuid} in its path or body")
+        return self
 
 
 class BenchmarkConfig(_Section):

@@ -7,19 +7,18 @@ It knows no proxies, so none in the environment can stand in between.
 from __future__ import annotations
 
 import http.client
-import json
 import time
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from unified_db.migration.asking import Question, Row, ask
 from unified_db.migration.config import RequestConfig
 from unified_db.migration.statistics import Block
 
@@ -78,33 +77,30 @@ class Client:
         """Close the connection."""
         self._connection.close()
 
-    def send(self, request: RequestConfig) -> Answer:
-        """Send *request* with fresh values and wait for the whole answer."""
-        fresh = str(uuid.uuid4())
-        path = request.path.replace("{uuid}", fresh)
-        body = None if request.body is None else json.dumps(_fill(request.body, fresh)).encode()
+    def send(self, question: Question) -> Answer:
+        """Send *question* and wait for the whole answer."""
         kept_alive = self._connection.sock is not None
-        answer = self._exchange(request, path, body)
+        answer = self._exchange(question)
         # A server may close an idle connection at any moment; that is no error of its.
         if answer.problem in _CLOSED and kept_alive:
-            answer = self._exchange(request, path, body)
+            answer = self._exchange(question)
         return answer
 
-    def _exchange(self, request: RequestConfig, path: str, body: bytes | None) -> Answer:
+    def _exchange(self, question: Question) -> Answer:
         begun = time.perf_counter()
         try:
             if self._connection.sock is None:
                 self._connection.connect()
                 begun = time.perf_counter()
-            headers = {} if body is None else {"Content-Type": "application/json"}
-            self._connection.request(request.method, path, body, headers)
+            headers = {} if question.body is None else {"Content-Type": "application/json"}
+            self._connection.request(question.method, question.path, question.body, headers)
             response = self._connection.getresponse()
-            response.read()
+            content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return Answer(_ms_since(begun), type(error).__name__)
-        good = response.status == request.expect_status
-        return Answer(_ms_since(begun), "" if good else f"status {response.status}")
+        took_ms = _ms_since(begun)
+        return Answer(took_ms, question.problem(response.status, content))
 
 
 _CLOSED = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
@@ -118,8 +114,9 @@ class Load:
 
     Attributes:
         rounds: How often each request is sent to each side.
-        random: Decides the order.
+        random: Decides the order, and which rows values are taken from.
         deadline: Monotonic seconds.
+        rows: Name of a request to the rows that it takes values from.
     """
 
     requests: Sequence[RequestConfig]
@@ -128,6 +125,7 @@ class Load:
     rounds: int
     random: Random
     deadline: float
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
     def send_one_by_one(self) -> None:
         """Send every request to both sides in turn, in random order, one at a time."""
@@ -135,8 +133,9 @@ class Load:
             clients = {side: stack.enter_context(closing(Client(self.ports[side]))) for side in SIDES}
             for _ in range(self.rounds):
                 for request in self.random.sample(list(self.requests), len(self.requests)):
+                    question = self._ask(request)
                     for side in self.random.sample(SIDES, 2):
-                        self.tally.add(side, request.name, 1, clients[side].send(request))
+                        self.tally.add(side, request.name, 1, clients[side].send(question))
                     if self._is_over():
                         return
 
@@ -155,10 +154,15 @@ class Load:
             for wave in self._waves(concurrency):
                 if self._is_over():
                     return
+                questions = [self._ask(request) for request in wave]
                 for side in self.random.sample(SIDES, 2):
-                    answers = pool.map(Client.send, clients[side], wave)
-                    for request, answer in zip(wave, answers, strict=True):
-                        self.tally.add(side, request.name, concurrency, answer)
+                    answers = pool.map(Client.send, clients[side], questions)
+                    for question, answer in zip(questions, answers, strict=True):
+                        self.tally.add(side, question.name, concurrency, answer)
+
+    def _ask(self, request: RequestConfig) -> Question:
+        """One question for both sides: what differs between them is the application alone."""
+        return ask(request, self.rows.get(request.name, ()), random=self.random)
 
     def _waves(self, concurrency: int) -> Iterator[Sequence[RequestConfig]]:
         """All rounds in random order, *concurrency* at a time; filled up from the beginning."""
@@ -169,16 +173,6 @@ class Load:
     def _is_over(self) -> bool:
         new_error = self.tally.error_count("after") > self.tally.error_count("before")
         return new_error or time.monotonic() > self.deadline
-
-
-def _fill(value: Any, fresh: str) -> Any:
-    if isinstance(value, str):
-        return value.replace("{uuid}", fresh)
-    if isinstance(value, dict):
-        return {key: _fill(item, fresh) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill(item, fresh) for item in value]
-    return value
 
 
 def _ms_since(begun: float) -> float:

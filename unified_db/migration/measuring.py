@@ -21,6 +21,7 @@ from random import Random
 
 from unified_db import files
 from unified_db.migration import operations, processes, stage
+from unified_db.migration.asking import Row, ask, read_backups
 from unified_db.migration.config import MigrationConfig, RequestConfig
 from unified_db.migration.load import SIDES, Client, Load, Side, Tally
 from unified_db.migration.records import Backups, UnifiedFile
@@ -96,6 +97,7 @@ class Bench:
         self._deadline = deadline
         self._random = Random(self.seed)  # noqa: S311 -- an order of requests, no secret
         self._requests: list[RequestConfig] = []
+        self._rows: dict[str, tuple[Row, ...]] = {}
         self._rounds = _ROUND_LIMITS[0]
         self._block_s = 0.0
         self._files: tuple[Path, Path] | None = None
@@ -107,11 +109,13 @@ class Bench:
             False where the application gives wrong answers on its old files already.
 
         Raises:
+            ConfigError: A request's `values` cannot be read.
             ServerError: The staged server on the old files does not start.
         """
         self._copy_checkpoints(backups, unified)
         if not self._asks_servers:
             return True
+        self._rows = read_backups(self._config, backups)
         log.info("benchmark: starting the staged server on the old files")
         with self._serve("before") as server:
             seconds = self._try_requests(server.port)
@@ -164,7 +168,8 @@ class Bench:
         with closing(Client(port)) as client:
             for _ in range(_WARM_UP_ROUNDS):
                 for request in self._config.benchmark.request:
-                    tally.add("before", request.name, 1, client.send(request))
+                    question = ask(request, self._rows.get(request.name, ()), random=self._random)
+                    tally.add("before", request.name, 1, client.send(question))
         self.measured.errors += tally.errors
         return {name: min(times) / 1000 for (_, name, _), times in tally.times.items()}
 
@@ -201,7 +206,7 @@ class Bench:
             self._note_footprint(servers)
 
     def _load(self, ports: Mapping[Side, int], tally: Tally, *, rounds: int) -> Load:
-        return Load(self._requests, ports, tally, rounds, self._random, self._deadline)
+        return Load(self._requests, ports, tally, rounds, self._random, self._deadline, self._rows)
 
     def _keep(self, tally: Tally, into: dict[Series, list[Block]]) -> None:
         self.measured.errors += tally.errors

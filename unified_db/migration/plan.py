@@ -19,7 +19,7 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import copy, langgraph, processes, switch, threads
+from unified_db.migration import asking, copy, langgraph, processes, switch, threads
 from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.edits.names import find_names
@@ -46,7 +46,8 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         SourceError: A source is no usable database, two of them collide, the target is there
             already, or there is not enough space.
         EditError: A configured edit does not fit its file.
-        ConfigError: The application's interpreter cannot import the runtime.
+        ConfigError: The application's interpreter cannot import the runtime, or a request of the
+            benchmark cannot have its values.
     """
     sqlite.require_free_place(config.target_path)
     _require_writable(config)
@@ -60,6 +61,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     space = tuple(_space_needs(config, sources, run))
     _require_space(space)
     _require_runtime(config)
+    asking.read_sources(config, run)
     plan = MigrationPlan(
         run=run.name,
         created_at=datetime.now(UTC),
@@ -241,3 +243,5 @@ def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iter
         yield "No [[suite]] is configured, so the suites gate stays closed: nothing checked is not a pass."
     if not config.benchmark.request:
         yield "No [[benchmark.request]] is configured, so the benchmark gate stays closed."
+    elif not any(r.changes for r in config.benchmark.request):
+        yield "No [[benchmark.request]] has changes = true, so writing under load is not measured."

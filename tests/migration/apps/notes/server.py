@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from settings import database_path
 
@@ -37,6 +38,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/ping":
             return self.answer(200, {"ok": True})
+        if self.path.startswith("/echo"):
+            return self.answer(200, {"text": parse_qs(urlsplit(self.path).query)["text"][0]})
         time.sleep(WORK_S + SLOW_S)
         if GREEDY:
             KEPT.append(b"x" * 4_000_000)
