@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from random import Random
@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from unified_db import sources, sqlite
 from unified_db.errors import ConfigError
-from unified_db.migration.config import MigrationConfig, RequestConfig
+from unified_db.migration.config import ContinuityConfig, MigrationConfig, RequestConfig
 from unified_db.migration.records import Backups
 from unified_db.migration.runs import RunFolder
 
@@ -71,7 +71,7 @@ class Question:
 def ask(request: RequestConfig, rows: Sequence[Row] = (), *, random: Random | None = None) -> Question:
     """*request* with fresh values, and those of one of *rows*, chosen by *random*."""
     row = dict((random or Random(0)).choice(rows)) if rows else {}  # noqa: S311 -- no secret
-    values: Row = {**row, "uuid": str(uuid.uuid4())}
+    values: Row = {"uuid": str(uuid.uuid4()), **row}
     body = None if request.body is None else json.dumps(_fill(request.body, values)).encode()
     return Question(
         name=request.name,
@@ -98,13 +98,31 @@ def read_sources(config: MigrationConfig, run: RunFolder) -> dict[str, tuple[Row
         (config.label(path), lambda path=path: sources.reading(path, scratch=run.path))
         for path in (config.resolve(s.path) for s in config.source)
     ]
-    return _read_all(config.benchmark.request, opened)
+    return _read_all(_requests(config), opened)
 
 
 def read_backups(config: MigrationConfig, backups: Backups) -> dict[str, tuple[Row, ...]]:
     """As :func:`read_sources`, out of the backups: what both staged sides have."""
     opened = [(b.label, lambda b=b: closing(sqlite.connect_frozen(b.path))) for b in backups.items]
-    return _read_all(config.benchmark.request, opened)
+    return _read_all(_requests(config), opened)
+
+
+def conversation_key(conversation: ContinuityConfig) -> str:
+    """Under which name the rows of *conversation* are read."""
+    return f"continuity {conversation.name}"
+
+
+def _requests(config: MigrationConfig) -> Iterator[RequestConfig]:
+    """All that may take values; a conversation as one request, whose columns any of its own may name."""
+    yield from config.benchmark.request
+    for conversation in config.continuity:
+        steps = conversation.request
+        yield RequestConfig(
+            name=conversation_key(conversation),
+            path="".join(step.path for step in steps),
+            body={"all": [[step.body, step.expect_text, step.expect_json] for step in steps]},
+            values=conversation.values,
+        )
 
 
 def _read_all(requests: Iterable[RequestConfig], opened: Sequence[_Source]) -> dict[str, tuple[Row, ...]]:
@@ -176,7 +194,7 @@ def _is_fillable(value: object, *, in_path: bool) -> bool:
 
 def _refused(request: RequestConfig, why: str) -> ConfigError:
     return ConfigError(
-        f"the values of benchmark.request {request.name!r} cannot be read: {why}",
+        f"the values of {request.name!r} cannot be read: {why}",
         hint="Nothing was changed. `values` is one SELECT on the tables of one source that gives at least "
         "one row; each {column} of the request is a column of it. Mend it in unify.toml.",
     )

@@ -7,6 +7,7 @@ How they are measured is the business of `measuring`, what a difference means th
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 from unified_db.errors import ServerError
 from unified_db.migration import stage, statistics
 from unified_db.migration.config import BenchmarkConfig, MigrationConfig
+from unified_db.migration.continuity import check_continuity
 from unified_db.migration.load import Side
 from unified_db.migration.measuring import Bench, Measured, Series
 from unified_db.migration.records import (
@@ -90,32 +92,37 @@ def run_benchmark(
 ) -> tuple[BenchmarkEvidence, Verdict]:
     """Measure both staged servers and LangGraph's operations on both files, and judge.
 
-    Takes about `benchmark.budget_s` at most. The staged databases are made fresh before and are
+    First conversations go on, see :func:`unified_db.migration.continuity.check_continuity`. Then
+    measuring takes about `benchmark.budget_s` at most. The staged databases are made fresh before and are
     changed by it.
 
     Returns:
         What was measured, and the verdict: closed where a median got slower by more than
         `max_ratio`, where that could not be decided in time, where nothing was asked, and where
-        there are new errors, more memory, a larger file or a touched real file.
+        there are new errors, other answers, more memory, a larger file or a touched real file.
 
     Raises:
         ServerError: The staged server does not start on the old files.
     """
     begun = time.monotonic()
-    bench = Bench(config, stages, run, deadline=begun + config.benchmark.budget_s)
-    stage.reset_databases(stages)
     real_files = stage.look_at_real_files(config)
+    # A deadline of its own: conversations that go on are no part of the time for measuring.
+    asking = Bench(config, stages, run, deadline=math.inf)
+    continued = check_continuity(config, stages, backups, asking.serving)
+    bench = Bench(config, stages, run, deadline=time.monotonic() + config.benchmark.budget_s)
+    stage.reset_databases(stages)
     judgements = _Judgements()
     stopped = _measure(bench, judgements, config, backups=backups, unified=unified)
     measured = bench.measured
     evidence = _collect(measured, judgements, backups, unified, seed=bench.seed)
     findings = [
         *stopped,
+        *continued,
         *_judge_errors(measured),
         *(() if stopped else _judge_coverage(config, judgements)),
         *_judge_times(config.benchmark, judgements),
         *_judge_footprint(evidence, has_server=bool(measured.rss_bytes["after"])),
-        *stage.find_strays(config, real_files, measured.handles, root=stages.after),
+        *stage.find_strays(config, real_files, measured.handles | asking.measured.handles, root=stages.after),
     ]
     seconds = round(time.monotonic() - begun, 3)
     verdict = Verdict(gate=GateName.BENCHMARK, findings=tuple(findings), seconds=seconds)

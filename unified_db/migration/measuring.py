@@ -146,6 +146,13 @@ class Bench:
             log.info("benchmark: block %d took %.1f s", self.measured.blocks, self._block_s)
         return True
 
+    @contextmanager
+    def serving(self, side: Side) -> Iterator[int]:
+        """The port of a fresh staged server of *side*, for the block; what it has open is noted."""
+        with self._serve(side) as server:
+            yield server.port
+            self._look_for_strays([server])
+
     @property
     def _asks_servers(self) -> bool:
         return bool(self._config.app.start and self._config.benchmark.request)

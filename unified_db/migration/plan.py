@@ -245,3 +245,5 @@ def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iter
         yield "No [[benchmark.request]] is configured, so the benchmark gate stays closed."
     elif not any(r.changes for r in config.benchmark.request):
         yield "No [[benchmark.request]] has changes = true, so writing under load is not measured."
+    if config.app.start and not config.continuity:
+        yield "No [[continuity]] is configured, so no conversation begun before is asked to go on."
