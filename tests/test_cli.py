@@ -256,9 +256,9 @@ def test_an_interrupted_run_leaves_all_as_it_was_and_can_be_resumed(
     # Outside of the tree, of which the run makes a copy.
     flag = tiny.root.parent / "slow"
     flag.touch()
-    (tiny.root / "check_tiny.py").write_text(
-        f"import pathlib, time\nwhile pathlib.Path({str(flag)!r}).exists(): time.sleep(0.1)\n"
-    )
+    suite = tiny.root / "check_tiny.py"
+    waits = f"import pathlib, time\nwhile pathlib.Path({str(flag)!r}).exists(): time.sleep(0.1)\n"
+    suite.write_text(waits + suite.read_text())
     going = unify.start("dry-run", "--no-prefect", "--json")
     wait_for("suites: begins", tiny)
     going.send_signal(number)

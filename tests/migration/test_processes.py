@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -76,6 +77,56 @@ def test_no_child_outlives_its_command(tmp_path, seconds):
     while is_alive(int(result.log.read_text())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_alive(int(result.log.read_text()))
+
+
+DAEMON = """
+import os, signal, time
+if os.fork():
+    os.wait()
+    time.sleep({seconds})
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(60, id="timed-out"), pytest.param(0.2, id="ended-by-itself")]
+)
+def test_no_daemon_that_left_its_command_behind_outlives_it(tmp_path, seconds):
+    result = run_python(DAEMON.format(seconds=seconds), tmp_path, timeout_s=1)
+    daemon = result.log.read_text().strip()
+    assert not is_alive(int(daemon))
+    assert [e.split()[0] for e in result.ended] == [daemon]
+
+
+def test_a_command_that_ignores_the_request_to_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_GRACE_S", 0.5)
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    result = run_python(code, tmp_path, timeout_s=0.5)
+    assert (result.timed_out, result.exit_code) == (True, -9)
+
+
+def test_what_a_command_prints_is_kept_from_both_ends_and_never_all_of_a_flood(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_LOG_LIMIT_BYTES", 2_000_000)
+    monkeypatch.setattr(processes, "_LOG_HEAD_BYTES", 1_000)
+    flood = "for n in range(100): print('x' * 1_000_000); time.sleep(0.02)"
+    code = f"import time\nprint('first')\n{flood}\nprint('last')"
+    tracemalloc.start()
+    result = run_python(code, tmp_path)
+    tail = processes.log_tail(result.log)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = result.log.read_text()
+    assert kept.startswith("first\n")
+    assert "[cut here: it printed too much to keep]" in kept
+    assert tail.endswith("last")
+    assert len(kept) < 100_000_000
+    assert peak < 1_000_000
 
 
 def test_a_command_that_does_not_exist_is_an_error_of_ours(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -38,6 +39,9 @@ _GRACE_S = 5.0
 _POLL_S = 0.02
 _WATCH_S = 0.25
 _COMMAND_CHARS = 120
+_LOG_LIMIT_BYTES = 64 * 1024 * 1024
+_LOG_HEAD_BYTES = 1024 * 1024
+_MARK = "UNIFY_DB_COMMAND"
 _HAS_PROC = Path("/proc/self/fd").exists()
 # Part of util-linux; where it is missing, staged processes may outlive a kill -9 of ours.
 _SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
@@ -50,13 +54,15 @@ class CommandResult:
     Attributes:
         exit_code: Its exit code, negative where a signal ended it.
         timed_out: True where we ended it after its time was up.
-        log: What it printed, both streams.
+        log: What it printed, both streams; of a flood its beginning and its end.
+        ended: Processes that left its group, outlived it and were ended by us, each as "pid command".
     """
 
     exit_code: int
     timed_out: bool
     seconds: float
     log: Path
+    ended: tuple[str, ...] = ()
 
 
 def free_port() -> int:
@@ -108,6 +114,9 @@ def run_command(
 ) -> CommandResult:
     """Run *command* to its end, or end it and all its children after *timeout_s*.
 
+    Children that made a session of their own, or whose parent has gone, are found by a variable in
+    their environment and ended too. What it prints beyond 64 MB goes, but for its beginning and its end.
+
     Args:
         command: Program and arguments; no shell.
         cwd: Where it runs.
@@ -120,17 +129,23 @@ def run_command(
         ServerError: The command cannot be started.
     """
     begun = time.monotonic()
-    process = _spawn(command, cwd=cwd, env=env, log_file=log_file, mode="wb")
+    mark = secrets.token_hex(16)
+    log_file.unlink(missing_ok=True)
+    # Appended to, so that it can be cut while it is written.
+    process = _spawn(command, cwd=cwd, env={**env, _MARK: mark}, log_file=log_file, mode="ab")
     timed_out = False
+    ended: tuple[str, ...] = ()
     try:
         while not timed_out and not _ended_within(process, _WATCH_S):
             timed_out = time.monotonic() - begun > timeout_s
+            _bound_log(log_file)
             if watch is not None:
                 watch([p.pid for p in _tree(process.pid)])
     finally:
         # Also after a plain end: a child that a test forgot must not outlive its suite.
         _end_group(process, grace_s=_GRACE_S)
-    return CommandResult(process.returncode, timed_out, time.monotonic() - begun, log_file)
+        ended = _end_marked(mark)
+    return CommandResult(process.returncode, timed_out, time.monotonic() - begun, log_file, ended)
 
 
 class Server:
@@ -346,6 +361,35 @@ def _end_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     if process.poll() is None or _group_is_alive(process.pid):
         _signal_group(process.pid, signal.SIGKILL)
     process.wait(_GRACE_S)
+
+
+def _end_marked(mark: str) -> tuple[str, ...]:
+    """End the processes that have *mark* in their environment; each as "pid command"."""
+    ended: dict[int, str] = {}
+    deadline = time.monotonic() + _GRACE_S
+    # One that forks while it is looked for may leave a child: looked again until nobody is there.
+    while (left := [p for p in psutil.process_iter() if _has_mark(p, mark)]) and time.monotonic() < deadline:
+        for process in left:
+            ended[process.pid] = f"{process.pid} {_command_of(process.pid)}"
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
+    return tuple(ended.values())
+
+
+def _has_mark(process: psutil.Process, mark: str) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == mark)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _bound_log(path: Path) -> None:
+    """Cut a log that floods the disk back to its beginning; what follows is appended to that."""
+    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+        os.truncate(path, _LOG_HEAD_BYTES)
+        with path.open("ab") as stream:
+            stream.write(b"\n[cut here: it printed too much to keep]\n")
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -258,7 +258,16 @@ class Verdict(Record):
 
 
 class TestOutcome(Record):
-    """One test on both sides; an outcome is passed, failed, error, skipped or absent."""
+    """One test on both sides.
+
+    An outcome is passed, passed on retry (the runner's own), failed, error, skipped, xfailed or absent.
+
+    Attributes:
+        detail: The first lines of its failure on the unified file, or else on the old files.
+        standing: What it means for the gate; flaky where it fails on the old files too when run again.
+        again: What running it again on the old files showed, in words.
+        again_detail: The first lines of its failure there.
+    """
 
     __test__ = False  # pytest would take the name for a test class
 
@@ -267,6 +276,22 @@ class TestOutcome(Record):
     before: str
     after: str
     detail: str = ""
+    standing: Literal["open", "closes", "flaky"] = "open"
+    again: str = ""
+    again_detail: str = ""
+
+
+class SuiteFiles(Record):
+    """The database files that a suite opened on each side, as names and counts for people.
+
+    Attributes:
+        unified: True where the unified file was among them on its side.
+    """
+
+    suite: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    unified: bool
 
 
 class SuitesEvidence(Record):
@@ -275,6 +300,7 @@ class SuitesEvidence(Record):
     tests: tuple[TestOutcome, ...]
     counts: tuple[tuple[str, str, str], ...]
     """(suite, before, after) as short text such as '14 passed, 1 failed'."""
+    files: tuple[SuiteFiles, ...] = ()
 
 
 class Latency(Record):

@@ -163,6 +163,11 @@ def sensitive_values(config: MigrationConfig) -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
+def real_databases(config: MigrationConfig) -> tuple[Path, ...]:
+    """The files that staged processes must leave alone: the sources and the target."""
+    return (*_sources(config), config.target_path)
+
+
 def look_at_real_files(config: MigrationConfig) -> RealFiles:
     """The real files as they are now, to compare with after staged processes ran."""
     bases = (*_sources(config), config.target_path)

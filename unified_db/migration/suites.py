@@ -1,231 +1,200 @@
 """The application's own tests decide: every suite on the old files, then on the unified file.
 
-Compared test by test. What was red before may stay red; what was green before must stay green.
+Compared test by test. What was red before may stay red; what was green before must stay green,
+and a suite that never opened the unified file proves nothing about the move.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from unified_db.migration import processes, stage
+from unified_db.migration import junit, reruns, stage, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
-from unified_db.migration.records import Finding, GateName, SuitesEvidence, TestOutcome, Verdict
+from unified_db.migration.junit import Case
+from unified_db.migration.opened import IN_MEMORY
+from unified_db.migration.records import Finding, GateName, SuiteFiles, SuitesEvidence, TestOutcome, Verdict
+from unified_db.migration.rehearsal import WHOLE_SUITE, Rehearsal, SuiteRun
+from unified_db.migration.reruns import Reruns
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.stage import Side, Stages
 
 log = logging.getLogger(__name__)
 
-RERUNS = 2
-"""How often a suite is run again on the old files to see whether a newly failing test fails there too."""
-
-_DETAIL_LINES = 12
-_DETAIL_CHARS = 1500
-_WHOLE_SUITE = "(exit code)"
-_RED = ("failed", "error")
+_GREEN = (junit.PASSED, junit.RETRIED_PASS)
+_MOST_FILES = 8
 
 
 @dataclass(frozen=True)
-class SuiteRun:
-    """One suite on one side.
+class _Compared:
+    """A suite on both sides."""
 
-    Attributes:
-        outcomes: Test id to passed, failed, error or skipped.
-        details: Test id to the first lines of its failure, masked.
-        problem: Why the run as a whole cannot count, empty where it can.
-        exit_code: Of the command; 0 where it is not known.
-    """
-
-    outcomes: dict[str, str]
-    details: dict[str, str] = field(default_factory=dict)
-    problem: str = ""
-    exit_code: int = 0
-
-    def summary(self) -> str:
-        """Counts for people, such as "14 passed, 1 failed"."""
-        counts = Counter(self.outcomes.values())
-        order = ("passed", "failed", "error", "skipped")
-        text = ", ".join(f"{counts[o]} {o}" for o in order if counts[o]) or "no test"
-        return f"{text} ({self.problem})" if self.problem else text
+    suite: SuiteConfig
+    before: SuiteRun
+    after: SuiteRun
+    tests: tuple[TestOutcome, ...]
+    files: SuiteFiles
+    uses_old_files: bool
 
 
 def run_suites(config: MigrationConfig, stages: Stages, run: RunFolder) -> tuple[SuitesEvidence, Verdict]:
     """Run every configured suite on both staged trees and compare test by test.
 
+    A test that fails on the unified file alone is run again on the old files, up to 5 times.
     Output and JUnit files are kept in the run's folder. The staged databases are changed by it.
 
     Returns:
-        What each test did, and the verdict: closed without a suite, where a suite proves nothing,
-        where a test that passed on the old files does not pass on the unified file, and where a
-        staged process touched the real files.
+        What each test did, and the verdict: closed without a suite, where a suite proves nothing on the
+        old files, where a test that passed there does not pass on the unified file, where no suite
+        opened the unified file, and where a staged process touched the real files.
     """
     begun = time.monotonic()
-    rehearsal = _Rehearsal(config, stages, run)
+    rehearsal = Rehearsal(config, stages, run)
     real_files = stage.look_at_real_files(config)
-    tests: list[TestOutcome] = []
-    findings: list[Finding] = []
-    counts = []
-    for suite in config.suite:
-        before, after = rehearsal.run_suite(suite, "before"), rehearsal.run_suite(suite, "after")
-        compared = _compare(suite, before, after)
-        flaky = _find_flaky(rehearsal, suite, compared)
-        tests += compared
-        counts.append((suite.name, before.summary(), after.summary()))
-        findings += _judge(suite, before, after, compared, flaky)
-    if config.suite:
+    compared = [_rehearse(rehearsal, suite) for suite in config.suite]
+    findings = [finding for one in compared for finding in _judge(one, config)]
+    if compared:
+        findings.append(_proof_of_any(compared, config))
         findings += stage.find_strays(config, real_files, rehearsal.handles, root=stages.after)
     verdict = Verdict(
         gate=GateName.SUITES, findings=tuple(findings), seconds=round(time.monotonic() - begun, 3)
     )
     log.info(verdict.sentence())
-    return SuitesEvidence(tests=tuple(tests), counts=tuple(counts)), verdict
+    evidence = SuitesEvidence(
+        tests=tuple(test for one in compared for test in one.tests),
+        counts=tuple((one.suite.name, one.before.summary(), one.after.summary()) for one in compared),
+        files=tuple(one.files for one in compared),
+    )
+    return evidence, verdict
 
 
-class _Rehearsal:
-    """Runs suites on the staged trees and remembers which real files they had open."""
-
-    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder) -> None:
-        self.config = config
-        self.stages = stages
-        self.handles: set[str] = set()
-        self._folder = run.path / "suites"
-        self._secrets = stage.sensitive_values(config)
-
-    def run_suite(self, suite: SuiteConfig, side: Side, *, attempt: int = 0) -> SuiteRun:
-        """Run *suite* on *side*, with fresh databases."""
-        root = self.stages.root(side)
-        stage.reset_databases(self.stages, side=side)
-        name = re.sub(r"[^\w.-]", "_", f"{suite.name}-{side}") + (f"-{attempt}" if attempt else "")
-        junit, port = self._folder / f"{name}.xml", processes.free_port()
-        junit.unlink(missing_ok=True)
-        files_of = "the old files" if side == "before" else "the unified file"
-        log.info("%s: running on %s", suite.name, files_of)
-        result = processes.run_command(
-            self.config.command(suite.command, root=root, port=port, junit=junit),
-            cwd=stage.staged_cwd(self.config, root),
-            env=processes.staged_environment(self.config, port=port, temporary=self._temporary(name)),
-            log_file=self._folder / f"{name}.log",
-            timeout_s=suite.timeout_s,
-            watch=lambda pids: self.handles.update(stage.stray_handles(self.config, pids)),
-        )
-        outcome = _read_result(suite, result, junit, self._secrets)
-        log.info("%s: %s on %s, %.1f s", suite.name, outcome.summary(), files_of, result.seconds)
-        return outcome
-
-    def run_again_on_old_files(self, suite: SuiteConfig, *, attempt: int) -> SuiteRun:
-        """Run *suite* on a before side that is made anew: leftovers would fail tests for themselves."""
-        stage.rebuild_before(self.config, self.stages)
-        return self.run_suite(suite, "before", attempt=attempt)
-
-    def _temporary(self, name: str) -> Path:
-        return self.stages.before.parent / "tmp" / name
+def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig) -> _Compared:
+    before, after = rehearsal.run_suite(suite, "before"), rehearsal.run_suite(suite, "after")
+    # What broke off closes the gate by itself; its tests cannot be told apart from those that never ran.
+    broke_off = before.problem or after.problem
+    again = {} if broke_off else reruns.run_again(rehearsal, suite, _find_suspects(before, after))
+    unified = rehearsal.config.target_path.relative_to(rehearsal.config.root)
+    return _Compared(
+        suite,
+        before,
+        after,
+        tests=tuple(_compare(suite, before, after, again)),
+        files=SuiteFiles(
+            suite=suite.name,
+            before=_describe_files(rehearsal, suite, "before", before),
+            after=_describe_files(rehearsal, suite, "after", after),
+            unified=rehearsal.stages.after / unified in after.opened,
+        ),
+        uses_old_files=bool(before.opened),
+    )
 
 
-def parse_junit(path: Path, *, secrets: Collection[str] = ()) -> SuiteRun:
-    """Read a JUnit XML file, as pytest and many others write it.
-
-    A test that occurs more than once gets a number from its second time on.
-
-    Args:
-        path: The file.
-        secrets: Texts that are masked in the details.
-
-    Raises:
-        ET.ParseError: Not XML.
-    """
-    outcomes: dict[str, str] = {}
-    details: dict[str, str] = {}
-    seen: Counter[str] = Counter()
-    for case in ET.parse(path).iter("testcase"):  # noqa: S314 -- written by the user's own tests
-        name = "::".join(part for part in (case.get("classname"), case.get("name")) if part)
-        seen[name] += 1
-        test = f"{name} ({seen[name]})" if seen[name] > 1 else name
-        outcomes[test], detail = _outcome_of(case)
-        if detail:
-            details[test] = _mask(detail, secrets)
-    return SuiteRun(outcomes, details)
+# ---- tests ---------------------------------------------------------------------------------------
 
 
-def _outcome_of(case: ET.Element) -> tuple[str, str]:
-    for tag, outcome in (("error", "error"), ("failure", "failed"), ("skipped", "skipped")):
-        node = case.find(tag)
-        if node is not None:
-            return outcome, _shorten(f"{node.get('message') or ''}\n{node.text or ''}")
-    return "passed", ""
+def _find_suspects(before: SuiteRun, after: SuiteRun) -> dict[str, Case]:
+    """The tests that are redder on the unified file than they were on the old files."""
+    return {
+        test: case
+        for test, case in after.tests.items()
+        if reruns.severity(case.outcome) > reruns.severity(before.outcome(test))
+    }
 
 
-def _shorten(text: str) -> str:
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[:_DETAIL_LINES])[:_DETAIL_CHARS]
-
-
-def _mask(text: str, secrets: Collection[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
-def _read_result(
-    suite: SuiteConfig, result: processes.CommandResult, junit: Path, secrets: Collection[str]
-) -> SuiteRun:
-    tail = _mask(processes.log_tail(result.log, lines=_DETAIL_LINES), secrets)
-    if result.timed_out:
-        return SuiteRun({}, problem=f"ended after {suite.timeout_s:g} s")
-    if "{junit}" not in suite.command:
-        outcome = "failed" if result.exit_code else "passed"
-        details = {_WHOLE_SUITE: f"exit code {result.exit_code}\n{tail}"} if result.exit_code else {}
-        return SuiteRun({_WHOLE_SUITE: outcome}, details)
-    try:
-        read = parse_junit(junit, secrets=secrets)
-    except (OSError, ET.ParseError):
-        return SuiteRun({}, problem=f"exit code {result.exit_code}, no JUnit file")
-    # A runner that a signal ended may have left a file that tells half of it.
-    problem = f"ended by signal {-result.exit_code}" if result.exit_code < 0 else ""
-    return SuiteRun(read.outcomes, read.details, problem, result.exit_code)
-
-
-def _compare(suite: SuiteConfig, before: SuiteRun, after: SuiteRun) -> list[TestOutcome]:
-    return [
-        TestOutcome(
+def _compare(
+    suite: SuiteConfig, before: SuiteRun, after: SuiteRun, again: Mapping[str, Reruns]
+) -> Iterator[TestOutcome]:
+    suspects = _find_suspects(before, after)
+    for test in dict.fromkeys([*before.tests, *after.tests]):
+        reran = again.get(test)
+        lost = before.outcome(test) in _GREEN and _is_lost(after.outcome(test))
+        closes = lost or (test in suspects and not (reran and reran.flaky))
+        failed = after.tests.get(test) or before.tests[test]
+        yield TestOutcome(
             suite=suite.name,
             test=test,
-            before=before.outcomes.get(test, "absent"),
-            after=after.outcomes.get(test, "absent"),
-            detail=after.details.get(test) or before.details.get(test, ""),
+            before=before.outcome(test),
+            after=after.outcome(test),
+            detail=failed.detail or (before.tests[test].detail if test in before.tests else ""),
+            standing="closes" if closes else "flaky" if reran else "open",
+            again=reran.sentence() if reran else "",
+            again_detail=reran.detail if reran else "",
         )
-        for test in dict.fromkeys([*before.outcomes, *after.outcomes])
+
+
+def _is_lost(outcome: str) -> bool:
+    return outcome in {junit.ABSENT, junit.SKIPPED, junit.XFAILED}
+
+
+# ---- database files ------------------------------------------------------------------------------
+
+
+def _describe_files(rehearsal: Rehearsal, suite: SuiteConfig, side: Side, ran: SuiteRun) -> tuple[str, ...]:
+    """What *ran* opened: the staged databases by name, then what its Python processes opened besides."""
+    root = rehearsal.stages.root(side)
+    named = [
+        f"{path.relative_to(root)}{' (its old place)' if path in rehearsal.stages.fences else ''}"
+        for path in sorted(ran.opened)
     ]
+    staged = {path.resolve() for path in ran.opened}
+    others = sorted({c.path for c in ran.connections} - staged)
+    temporary = rehearsal.temporary(suite, side).resolve()
+    own = [path for path in others if path.is_relative_to(temporary)]
+    elsewhere = [path for path in others if path not in own and path != IN_MEMORY]
+    shown = [_label_of(path, root) for path in elsewhere[:_MOST_FILES]]
+    more = [f"{len(elsewhere) - _MOST_FILES} more"] if len(elsewhere) > _MOST_FILES else []
+    temporaries = [f"{wording.count(len(own), 'temporary file')} of its own"] if own else []
+    return (*named, *shown, *more, *temporaries, *(["in memory"] if IN_MEMORY in others else []))
 
 
-def _find_flaky(rehearsal: _Rehearsal, suite: SuiteConfig, compared: list[TestOutcome]) -> set[str]:
-    """The newly failing tests which, when run again, fail on the old files as well."""
-    suspects = {t.test for t in compared if t.before == "passed" and t.after in _RED}
-    flaky: set[str] = set()
-    for attempt in range(1, RERUNS + 1):
-        if not suspects - flaky:
-            break
-        log.info("%s: %d newly failing, running again on the old files", suite.name, len(suspects - flaky))
-        again = rehearsal.run_again_on_old_files(suite, attempt=attempt)
-        flaky |= {test for test in suspects if again.outcomes.get(test) in _RED}
-    return flaky
+def _label_of(path: Path, root: Path) -> str:
+    return str(path.relative_to(root.resolve())) if path.is_relative_to(root.resolve()) else str(path)
 
 
-def _judge(
-    suite: SuiteConfig,
-    before: SuiteRun,
-    after: SuiteRun,
-    compared: list[TestOutcome],
-    flaky: Collection[str],
-) -> Iterator[Finding]:
-    green = [t for t in compared if t.before == "passed"]
-    still = [t for t in green if t.after == "passed" or t.test in flaky]
-    broken = [t for t in green if t not in still]
+def _files_finding(one: _Compared, config: MigrationConfig) -> Finding:
+    unified = config.label(config.target_path)
+    after = wording.join_words(one.files.after) or "no database that could be seen"
+    if one.files.unified or not one.uses_old_files:
+        nothing = f"opened {after}: proves nothing about the move, since it never opened {unified}"
+        return Finding(
+            check="which database files the suite opens",
+            where=one.suite.name,
+            required="said; one suite at least must open the unified file",
+            measured=f"opened {after}" if one.files.unified else nothing,
+            passed=True,
+        )
+    before = wording.join_words(one.files.before)
+    return Finding(
+        check="suite follows the switch to the unified file",
+        where=one.suite.name,
+        required=f"opens {unified}, having opened {before} before",
+        measured=f"opened {after}",
+        passed=False,
+    )
+
+
+def _proof_of_any(compared: Iterable[_Compared], config: MigrationConfig) -> Finding:
+    compared = list(compared)
+    using = [one.suite.name for one in compared if one.files.unified]
+    without = f"none, so they prove nothing about the move to {config.label(config.target_path)}"
+    return Finding(
+        check="tests open the unified file",
+        where="all suites",
+        required="at least 1 suite does",
+        measured=f"{len(using)} of {len(compared)}: {wording.join_words(using)}" if using else without,
+        passed=bool(using),
+    )
+
+
+# ---- the verdict ---------------------------------------------------------------------------------
+
+
+def _judge(one: _Compared, config: MigrationConfig) -> Iterator[Finding]:
+    suite, before, after = one.suite, one.before, one.after
+    green = [t for t in one.tests if t.before in _GREEN]
     yield Finding(
         check="suite proves something on the old files",
         where=suite.name,
@@ -236,27 +205,43 @@ def _judge(
     for side, ran in (("old files", before), ("unified file", after)):
         if ran.problem:
             yield _unfinished(suite, side, ran)
-    yield Finding(
+    yield _still_passing(suite, one.tests, green)
+    # A suite that broke off lacks all its tests; naming each of them would hide the one reason.
+    for test in one.tests if after.tests else ():
+        if test.standing == "closes":
+            yield _newly_failing(test)
+    if not (before.problem or after.problem) and _ends_worse(before, after):
+        yield _new_exit_code(suite, before, after)
+    yield _files_finding(one, config)
+
+
+def _still_passing(suite: SuiteConfig, tests: Iterable[TestOutcome], green: list[TestOutcome]) -> Finding:
+    still = [t for t in green if t.standing != "closes"]
+    flaky = sum(t.standing == "flaky" for t in tests)
+    return Finding(
         check="tests that passed before still pass",
         where=suite.name,
         required=f"{len(green)} of {len(green)}",
-        measured=f"{len(still)} of {len(green)}" + (f", {len(flaky)} of them flaky" if flaky else ""),
-        passed=not broken and bool(green),
+        measured=f"{len(still)} of {len(green)}" + (f", {flaky} flaky on the old files too" if flaky else ""),
+        passed=len(still) == len(green) and bool(green),
     )
-    # A suite that broke off lacks all its tests; naming each of them would hide the one reason.
-    for test in broken if after.outcomes else ():
-        yield _newly_failing(test)
-    if not before.exit_code and after.exit_code and not any(o in _RED for o in after.outcomes.values()):
-        yield _new_exit_code(suite, after)
 
 
-def _new_exit_code(suite: SuiteConfig, after: SuiteRun) -> Finding:
-    # Something outside of the tests: the end of the session, a coverage floor, a warning made an error.
+def _ends_worse(before: SuiteRun, after: SuiteRun) -> bool:
+    """True where something outside of the tests failed on the unified file alone.
+
+    The end of the session, a coverage floor, a warning made an error.
+    """
+    whole = WHOLE_SUITE in after.tests
+    return not whole and after.exit_code not in {0, before.exit_code} and after.red == before.red
+
+
+def _new_exit_code(suite: SuiteConfig, before: SuiteRun, after: SuiteRun) -> Finding:
     return Finding(
         check="suite ends well as it did before",
         where=suite.name,
-        required="exit code 0",
-        measured=f"exit code {after.exit_code} without a failing test",
+        required=f"exit code {before.exit_code}" + (" or 0" if before.exit_code else ""),
+        measured=f"exit code {after.exit_code} without another failing test",
         passed=False,
     )
 
@@ -272,10 +257,13 @@ def _unfinished(suite: SuiteConfig, side: str, ran: SuiteRun) -> Finding:
 
 
 def _newly_failing(test: TestOutcome) -> Finding:
+    again = f"; {test.again}" if test.again else ""
     return Finding(
-        check="test passes as it did before",
+        check="test passes as it did before"
+        if test.before in _GREEN
+        else "test fails on the unified file alone",
         where=f"{test.suite}: {test.test}",
-        required="passed",
-        measured=test.after,
+        required=test.before,
+        measured=f"{test.after}{again}",
         passed=False,
     )

@@ -1,0 +1,204 @@
+"""One suite on one staged side: the command, what it is given, and what is read of it afterwards.
+
+Each run has fresh databases, a port and a temporary folder of its own, and a probe that tells which
+database files it opened. How two runs compare is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from unified_db.migration import junit, processes, stage
+from unified_db.migration.config import MigrationConfig, SuiteConfig
+from unified_db.migration.junit import Case
+from unified_db.migration.opened import Connection, Probe
+from unified_db.migration.runs import RunFolder
+from unified_db.migration.stage import Side, Stages
+
+log = logging.getLogger(__name__)
+
+WHOLE_SUITE = "(exit code)"
+"""The id of the one test that a suite without JUnit is."""
+
+_TAIL_LINES = 12
+_NAME_CHARS = 60
+_FILES_OF = {"before": "the old files", "after": "the unified file"}
+_ORDER = (
+    junit.PASSED,
+    junit.RETRIED_PASS,
+    junit.FAILED,
+    junit.ERROR,
+    junit.SKIPPED,
+    junit.XFAILED,
+)
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One suite on one side.
+
+    Attributes:
+        tests: What each test did, by its id.
+        problem: Why the run as a whole cannot count, empty where it can.
+        exit_code: Of the command; 0 where it is not known.
+        opened: Databases of the staged tree (and fences at old places) that it opened.
+        connections: All databases that its Python processes connected to.
+    """
+
+    tests: dict[str, Case] = field(default_factory=dict)
+    problem: str = ""
+    exit_code: int = 0
+    opened: frozenset[Path] = frozenset()
+    connections: tuple[Connection, ...] = ()
+
+    def outcome(self, test: str) -> str:
+        """What *test* did; absent where it is not there."""
+        return self.tests[test].outcome if test in self.tests else junit.ABSENT
+
+    @property
+    def red(self) -> frozenset[str]:
+        """The tests that failed or erred."""
+        return frozenset(test for test, case in self.tests.items() if case.outcome in junit.RED)
+
+    def summary(self) -> str:
+        """Counts for people, such as "14 passed, 1 failed"."""
+        counts = Counter(case.outcome for case in self.tests.values())
+        text = ", ".join(f"{counts[o]} {o}" for o in _ORDER if counts[o]) or "no test"
+        return f"{text} ({self.problem})" if self.problem else text
+
+
+class Rehearsal:
+    """Runs suites on the staged trees and remembers which real files they had open.
+
+    Attributes:
+        handles: Real files that a staged process opened, each as "file: pid command".
+    """
+
+    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder) -> None:
+        self.config = config
+        self.stages = stages
+        self.handles: set[str] = set()
+        self._folder = run.path / "suites"
+        self._secrets = stage.sensitive_values(config)
+        self._real = {path: config.label(path) for path in stage.real_databases(config)}
+
+    def run_suite(
+        self, suite: SuiteConfig, side: Side, *, attempt: int = 0, only: Collection[str] = ()
+    ) -> SuiteRun:
+        """Run *suite* on *side*, with fresh databases; pytest runs nothing but the node ids in *only*."""
+        stage.reset_databases(self.stages, side=side)
+        name = self._name(suite, side, attempt)
+        probe = Probe(self._place("probe", name), self._databases(side))
+        if only:
+            probe.select(json.dumps(sorted(only)))
+        which = f"{len(only)} of its tests" if only else "running"
+        log.info("%s: %s on %s", suite.name, which, _FILES_OF[side])
+        with probe:
+            result = self._run_command(suite, side, name=name, probe=probe)
+        ran = self._read(suite, result, self._folder / f"{name}.xml", probe)
+        self._note_real_files(ran.connections)
+        log.info("%s: %s on %s, %.1f s", suite.name, ran.summary(), _FILES_OF[side], result.seconds)
+        for process in result.ended:
+            log.warning("%s: left process %s behind, which was ended", suite.name, process)
+        return ran
+
+    def run_again_on_old_files(
+        self, suite: SuiteConfig, *, attempt: int, only: Collection[str] = ()
+    ) -> SuiteRun:
+        """Run *suite* on a before side that is made anew: leftovers would fail tests for themselves."""
+        stage.rebuild_before(self.config, self.stages)
+        return self.run_suite(suite, "before", attempt=attempt, only=only)
+
+    def temporary(self, suite: SuiteConfig, side: Side) -> Path:
+        """Where *suite* has its temporary files on *side*, in its first run there."""
+        return self._place("tmp", self._name(suite, side, 0))
+
+    def _run_command(
+        self, suite: SuiteConfig, side: Side, *, name: str, probe: Probe
+    ) -> processes.CommandResult:
+        root, port, junit_file = self.stages.root(side), processes.free_port(), self._folder / f"{name}.xml"
+        junit_file.unlink(missing_ok=True)
+        temporary = self._place("tmp", name)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+        def watch(pids: list[int]) -> None:
+            self.handles.update(stage.stray_handles(self.config, pids))
+            probe.look(pids)
+
+        return processes.run_command(
+            self.config.command(suite.command, root=root, port=port, junit=junit_file),
+            cwd=stage.staged_cwd(self.config, root),
+            env=probe.environment(processes.staged_environment(self.config, port=port, temporary=temporary)),
+            log_file=self._folder / f"{name}.log",
+            timeout_s=suite.timeout_s,
+            watch=watch,
+        )
+
+    def _read(
+        self, suite: SuiteConfig, result: processes.CommandResult, junit_file: Path, probe: Probe
+    ) -> SuiteRun:
+        ran = _read_result(suite, result, junit_file, self._secrets)
+        during = f", during {probe.last_test()}" if ran.problem and probe.last_test() else ""
+        return replace(
+            ran,
+            problem=f"{ran.problem}{during}",
+            exit_code=result.exit_code,
+            opened=probe.opened,
+            connections=probe.connections(),
+        )
+
+    def _note_real_files(self, connections: Collection[Connection]) -> None:
+        # Looking a few times a second misses a connection that is closed again at once.
+        self.handles.update(f"{self._real[c.path]}: {c.process}" for c in connections if c.path in self._real)
+
+    def _databases(self, side: Side) -> list[Path]:
+        root = self.stages.root(side)
+        staged = [d.place for d in self.stages.databases if d.place.is_relative_to(root)]
+        return [*staged, *(self.stages.fences if side == "after" else ())]
+
+    def _name(self, suite: SuiteConfig, side: Side, attempt: int) -> str:
+        # With its number, since two names may differ in nothing but what no file name can hold.
+        number = self.config.suite.index(suite) + 1
+        name = re.sub(r"[^\w.-]", "_", suite.name)[:_NAME_CHARS]
+        return f"{number}-{name}-{side}" + (f"-{attempt}" if attempt else "")
+
+    def _place(self, what: str, name: str) -> Path:
+        return self.stages.before.parent / what / name
+
+
+def _read_result(
+    suite: SuiteConfig, result: processes.CommandResult, junit_file: Path, secrets: Collection[str]
+) -> SuiteRun:
+    if result.timed_out:
+        return SuiteRun(problem=f"ended after {suite.timeout_s:g} s")
+    if "{junit}" not in suite.command:
+        return SuiteRun({WHOLE_SUITE: _whole_suite(result, secrets)})
+    ended = f"ended by signal {-result.exit_code}" if result.exit_code < 0 else ""
+    said = ended or f"exit code {result.exit_code}"
+    try:
+        # A runner that a signal ended may have left a file that tells half of it.
+        return SuiteRun(junit.read_junit(junit_file, secrets=secrets), problem=ended)
+    except FileNotFoundError:
+        return SuiteRun(problem=f"{said}, no JUnit file")
+    except (OSError, ET.ParseError) as error:
+        return SuiteRun(problem=f"{said}, its JUnit file cannot be read: {error}")
+
+
+def _whole_suite(result: processes.CommandResult, secrets: Collection[str]) -> Case:
+    if not result.exit_code:
+        return Case(WHOLE_SUITE)
+    tail = processes.log_tail(result.log, lines=_TAIL_LINES)
+    return Case(
+        WHOLE_SUITE,
+        outcome=junit.FAILED,
+        detail=junit.first_lines(f"exit code {result.exit_code}\n{tail}", secrets),
+        complaints=junit.complaints_of(tail),
+    )
