@@ -58,6 +58,11 @@ def sidecars(database: Path) -> list[Path]:
     return [p for p in (sidecar(database, suffix) for suffix in SIDECAR_SUFFIXES) if p.exists()]
 
 
+def family(database: Path) -> list[Path]:
+    """*database* and all the sidecars that it may have, there or not."""
+    return [database, *(sidecar(database, suffix) for suffix in SIDECAR_SUFFIXES)]
+
+
 def sidecar(database: Path, suffix: str) -> Path:
     """Where SQLite keeps the sidecar with *suffix* of *database*."""
     return database.with_name(database.name + suffix)

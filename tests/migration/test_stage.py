@@ -1,7 +1,4 @@
-import os
 import sqlite3
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +6,7 @@ import pytest
 
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import UsageError
-from unified_db.migration import processes, stage
+from unified_db.migration import stage
 
 
 @pytest.fixture
@@ -143,50 +140,3 @@ def test_a_source_outside_the_root_is_refused_by_name(notes, tmp_path):
     item = backups.items[0].model_copy(update={"source": outside})
     with pytest.raises(UsageError, match=r"outside the application's root: .*elsewhere\.db"):
         stage.stage_trees(config, run, backups.model_copy(update={"items": (item,)}), unified)
-
-
-def test_nothing_touched_passes(notes):
-    config, stages = stage_notes(notes)
-    before = stage.look_at_real_files(config)
-    (finding,) = stage.find_strays(config, before, (), root=stages.after)
-    assert finding.passed
-
-
-def test_a_staged_process_with_a_real_file_open_is_named_with_the_line_that_led_there(notes):
-    (notes.root / "stray.py").write_text(
-        f"import sqlite3, time\nc = sqlite3.connect({str(notes.database)!r})\n"
-        "c.execute('SELECT * FROM notes').fetchall()\nprint('up', flush=True)\ntime.sleep(60)\n"
-    )
-    config, stages = stage_notes(notes)
-    before = stage.look_at_real_files(config)
-    with processes.Server.start(
-        [sys.executable, "stray.py"], cwd=stages.after, env=dict(os.environ), log_file=notes.root / "log"
-    ) as server:
-        while "up" not in processes.log_tail(server.log_file):
-            time.sleep(0.02)
-        handles = stage.stray_handles(config, server.pids())
-    (finding,) = stage.find_strays(config, before, handles, root=stages.after)
-    assert not finding.passed
-    assert finding.where == "data/notes.db"
-    assert f"opened by process {server.pid} " in finding.measured
-    assert finding.measured.endswith("named in stray.py:2")
-
-
-def test_a_changed_real_file_counts_only_where_nobody_else_used_it(notes):
-    config, stages = stage_notes(notes)
-    before = stage.look_at_real_files(config)
-    with closing(sqlite3.connect(notes.database)) as connection, connection:
-        connection.execute("INSERT INTO notes (text) VALUES ('d')")
-    (finding,) = stage.find_strays(config, before, (), root=stages.after)
-    assert (finding.where, finding.passed) == ("data/notes.db", False)
-    in_use = before.model_copy(update={"in_use": ("1 server",)})
-    (finding,) = stage.find_strays(config, in_use, (), root=stages.after)
-    assert finding.passed
-
-
-def test_a_target_that_a_staged_process_made_counts(notes):
-    config, stages = stage_notes(notes)
-    before = stage.look_at_real_files(config)
-    config.target_path.write_bytes(b"x")
-    (finding,) = stage.find_strays(config, before, (), root=stages.after)
-    assert (finding.where, finding.passed) == ("data/unified.db", False)

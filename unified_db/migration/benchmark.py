@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from unified_db.errors import ServerError
-from unified_db.migration import stage, statistics
+from unified_db.migration import stage, statistics, strays
 from unified_db.migration.config import BenchmarkConfig, MigrationConfig
 from unified_db.migration.continuity import check_continuity
 from unified_db.migration.load import Side
@@ -105,14 +105,16 @@ def run_benchmark(
         ServerError: The staged server does not start on the old files.
     """
     begun = time.monotonic()
-    real_files = stage.look_at_real_files(config)
+    guard = strays.Guard(config, stages)
     # A deadline of its own: conversations that go on are no part of the time for measuring.
-    asking = Bench(config, stages, run, deadline=math.inf)
-    continued = check_continuity(config, stages, backups, asking.serving)
-    bench = Bench(config, stages, run, deadline=time.monotonic() + config.benchmark.budget_s)
-    stage.reset_databases(stages)
+    asking = Bench(config, stages, run, guard=guard, deadline=math.inf)
     judgements = _Judgements()
-    stopped = _measure(bench, judgements, config, backups=backups, unified=unified)
+    with guard:
+        continued = check_continuity(config, stages, backups, asking.serving)
+        deadline = time.monotonic() + config.benchmark.budget_s
+        bench = Bench(config, stages, run, guard=guard, deadline=deadline)
+        stage.reset_databases(stages)
+        stopped = _measure(bench, judgements, config, backups=backups, unified=unified)
     measured = bench.measured
     evidence = _collect(measured, judgements, backups, unified, seed=bench.seed)
     findings = [
@@ -122,7 +124,7 @@ def run_benchmark(
         *(() if stopped else _judge_coverage(config, judgements)),
         *_judge_times(config.benchmark, judgements),
         *_judge_footprint(evidence, has_server=bool(measured.rss_bytes["after"])),
-        *stage.find_strays(config, real_files, measured.handles | asking.measured.handles, root=stages.after),
+        *guard.findings(),
     ]
     seconds = round(time.monotonic() - begun, 3)
     verdict = Verdict(gate=GateName.BENCHMARK, findings=tuple(findings), seconds=seconds)

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 from unified_db import files
-from unified_db.migration import operations, processes, stage
+from unified_db.migration import operations, processes, stage, strays
 from unified_db.migration.asking import Row, ask, read_backups
 from unified_db.migration.config import MigrationConfig, RequestConfig
 from unified_db.migration.load import SIDES, Client, Load, Side, Tally
@@ -54,7 +54,6 @@ class Measured:
     errors: Counter[tuple[Side, str, str]] = field(default_factory=Counter)
     rss_bytes: dict[Side, list[int]] = field(default_factory=lambda: {"before": [], "after": []})
     log_errors: Counter[Side] = field(default_factory=Counter)
-    handles: set[str] = field(default_factory=set)
     blocks: int = 0
     restart_ms: float = 0.0
 
@@ -85,15 +84,25 @@ class Bench:
     """The staged servers and files of one run, and what was measured on them.
 
     Args:
+        guard: Watches over the real files, from before the first server until after the last.
         deadline: Monotonic seconds after which no further block is begun.
     """
 
-    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder, *, deadline: float) -> None:
+    def __init__(
+        self,
+        config: MigrationConfig,
+        stages: Stages,
+        run: RunFolder,
+        *,
+        guard: strays.Guard,
+        deadline: float,
+    ) -> None:
         self.measured = Measured()
         self.seed = zlib.crc32(run.name.encode())
         self._config = config
         self._stages = stages
         self._run = run
+        self._guard = guard
         self._deadline = deadline
         self._random = Random(self.seed)  # noqa: S311 -- an order of requests, no secret
         self._requests: list[RequestConfig] = []
@@ -224,7 +233,7 @@ class Bench:
 
     def _look_for_strays(self, servers: Iterable[_StagedServer]) -> None:
         pids = [pid for server in servers for pid in server.process.pids()]
-        self.measured.handles.update(stage.stray_handles(self._config, pids))
+        self._guard.look(pids)
 
     def _note_footprint(self, servers: Iterable[_StagedServer]) -> None:
         for server in servers:
@@ -251,7 +260,7 @@ class Bench:
             self._config.command(self._config.app.start, root=root, port=port),
             cwd=stage.staged_cwd(self._config, root),
             # Unbuffered, else an error that was printed is not in the log while we count.
-            env={**env, "PYTHONUNBUFFERED": "1"},
+            env=self._guard.record("server", side).environment({**env, "PYTHONUNBUFFERED": "1"}),
             log_file=output,
         )
         try:

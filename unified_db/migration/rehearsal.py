@@ -22,6 +22,7 @@ from unified_db.migration.junit import Case
 from unified_db.migration.opened import Connection, Probe
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.stage import Side, Stages
+from unified_db.migration.strays import Guard
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +77,14 @@ class SuiteRun:
 
 
 class Rehearsal:
-    """Runs suites on the staged trees and remembers which real files they had open.
+    """Runs suites on the staged trees while *guard* watches over the real files."""
 
-    Attributes:
-        handles: Real files that a staged process opened, each as "file: pid command".
-    """
-
-    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder) -> None:
+    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder, guard: Guard) -> None:
         self.config = config
         self.stages = stages
-        self.handles: set[str] = set()
+        self._guard = guard
         self._folder = run.path / "suites"
         self._secrets = stage.sensitive_values(config)
-        self._real = {path: config.label(path) for path in stage.real_databases(config)}
 
     def run_suite(
         self, suite: SuiteConfig, side: Side, *, attempt: int = 0, only: Collection[str] = ()
@@ -104,7 +100,6 @@ class Rehearsal:
         with probe:
             result = self._run_command(suite, side, name=name, probe=probe)
         ran = self._read(suite, result, self._folder / f"{name}.xml", probe)
-        self._note_real_files(ran.connections)
         log.info("%s: %s on %s, %.1f s", suite.name, ran.summary(), _FILES_OF[side], result.seconds)
         for process in result.ended:
             log.warning("%s: left process %s behind, which was ended", suite.name, process)
@@ -130,13 +125,14 @@ class Rehearsal:
         shutil.rmtree(temporary, ignore_errors=True)
 
         def watch(pids: list[int]) -> None:
-            self.handles.update(stage.stray_handles(self.config, pids))
+            self._guard.look(pids)
             probe.look(pids)
 
+        env = processes.staged_environment(self.config, port=port, temporary=temporary)
         return processes.run_command(
             self.config.command(suite.command, root=root, port=port, junit=junit_file),
             cwd=stage.staged_cwd(self.config, root),
-            env=probe.environment(processes.staged_environment(self.config, port=port, temporary=temporary)),
+            env=probe.environment(self._guard.record(name, side).environment(env)),
             log_file=self._folder / f"{name}.log",
             timeout_s=suite.timeout_s,
             watch=watch,
@@ -154,10 +150,6 @@ class Rehearsal:
             opened=probe.opened,
             connections=probe.connections(),
         )
-
-    def _note_real_files(self, connections: Collection[Connection]) -> None:
-        # Looking a few times a second misses a connection that is closed again at once.
-        self.handles.update(f"{self._real[c.path]}: {c.process}" for c in connections if c.path in self._real)
 
     def _databases(self, side: Side) -> list[Path]:
         root = self.stages.root(side)

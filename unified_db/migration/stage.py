@@ -1,7 +1,7 @@
 """Two copies of the application's tree to rehearse on: as it is, and as it would be after the switch.
 
-Staged processes run on these, with databases of their own, and must leave the real files alone;
-whether they did is told here too. What is run on the copies is not known here.
+Staged processes run on these, with databases of their own. What is run on the copies, and whether
+it left the real files alone, is not known here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,9 @@ from dotenv import dotenv_values
 
 from unified_db import files
 from unified_db.errors import SourceError, UsageError
-from unified_db.migration import processes, switch
+from unified_db.migration import switch
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.records import Backups, Finding, Record, UnifiedFile
+from unified_db.migration.records import Backups, Record, UnifiedFile
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,6 @@ _SENSITIVE_KEY = re.compile(
     r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)?|CREDENTIAL|AUTH|DSN|SMTP|MAIL|WEBHOOK|URL|URI|HOST|ENDPOINT|ADDRESS",
     re.IGNORECASE,
 )
-_DIGEST_LIMIT_BYTES = 256 * 1024 * 1024
-_TEXT_LIMIT_BYTES = 1024 * 1024
 _FENCE = b"This is not a database: the rehearsal runs on the unified file, which lies elsewhere.\n"
 
 
@@ -88,33 +86,6 @@ class Stages(Record):
     def root(self, side: Side) -> Path:
         """The tree of *side*."""
         return self.before if side == "before" else self.after
-
-
-class FileState(Record):
-    """A real file as it was found; all None where there was none.
-
-    Attributes:
-        label: How its database is named in tables; a sidecar has that of its database.
-        sha256: None also for a file of 256 MB and more.
-    """
-
-    label: str
-    path: Path
-    identity: tuple[int, int] | None = None
-    size_bytes: int | None = None
-    mtime_ns: int | None = None
-    sha256: str | None = None
-
-
-class RealFiles(Record):
-    """The sources, the target and their sidecars as they were before staged processes ran.
-
-    Attributes:
-        in_use: Processes that had a source open then, as "pid command".
-    """
-
-    states: tuple[FileState, ...]
-    in_use: tuple[str, ...]
 
 
 def stage_trees(config: MigrationConfig, run: RunFolder, backups: Backups, unified: UnifiedFile) -> Stages:
@@ -166,84 +137,6 @@ def sensitive_values(config: MigrationConfig) -> tuple[str, ...]:
 def real_databases(config: MigrationConfig) -> tuple[Path, ...]:
     """The files that staged processes must leave alone: the sources and the target."""
     return (*_sources(config), config.target_path)
-
-
-def look_at_real_files(config: MigrationConfig) -> RealFiles:
-    """The real files as they are now, to compare with after staged processes ran."""
-    bases = (*_sources(config), config.target_path)
-    states = tuple(_state_of(config.label(b), p) for b in bases for p in (b, *_with_suffixes(b)))
-    return RealFiles(states=states, in_use=_users(config))
-
-
-def stray_handles(config: MigrationConfig, pids: Collection[int]) -> tuple[str, ...]:
-    """Real files that staged processes have open now, each as "file: pid command".
-
-    Args:
-        config: The application's configuration.
-        pids: The staged processes.
-    """
-    return tuple(
-        f"{config.label(path)}: {holder}"
-        for path in (*_sources(config), config.target_path)
-        for holder in processes.holders([path], among=pids)
-    )
-
-
-def find_strays(
-    config: MigrationConfig, before: RealFiles, handles: Collection[str], *, root: Path
-) -> tuple[Finding, ...]:
-    """What staged processes did to the real files: one finding that passed, or one per violation.
-
-    An open handle is proof. A changed file is one only where nobody else used the sources,
-    since the real application goes on writing while we rehearse.
-
-    Args:
-        config: The application's configuration.
-        before: What :func:`look_at_real_files` saw before.
-        handles: All that :func:`stray_handles` saw while they ran.
-        root: A staged tree, searched for the place that names a real file.
-    """
-    violations = dict.fromkeys(handle.split(": ", 1)[0] for handle in handles)
-    measured = {label: _first_handle(label, handles) for label in violations}
-    if not before.in_use and not _users(config):
-        now = look_at_real_files(config)
-        pairs = zip(before.states, now.states, strict=True)
-        changed = {old.label for old, new in pairs if old != new} - set(measured)
-        measured |= dict.fromkeys(sorted(changed), "changed while nothing but staged processes ran")
-    if not measured:
-        return (_stray_finding("all", "left alone", passed=True),)
-    return tuple(
-        _stray_finding(label, what + _named_by(config, label, root), passed=False)
-        for label, what in measured.items()
-    )
-
-
-def _stray_finding(where: str, measured: str, *, passed: bool) -> Finding:
-    return Finding(
-        check="rehearsal leaves the real database files alone",
-        where=where,
-        required="left alone",
-        measured=measured,
-        passed=passed,
-    )
-
-
-def _first_handle(label: str, handles: Collection[str]) -> str:
-    return "opened by process " + next(h.split(": ", 1)[1] for h in handles if h.startswith(f"{label}: "))
-
-
-def _named_by(config: MigrationConfig, label: str, root: Path) -> str:
-    """Where the staged tree names the real file with *label* absolutely, as ", named in FILE:LINE"."""
-    needle = str(config.root / label).encode()
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink()):
-        if path.stat().st_size > _TEXT_LIMIT_BYTES:
-            continue
-        content = path.read_bytes()
-        # A database or an archive may hold the path too, and is not what opened it.
-        if needle in content and b"\0" not in content[:1024]:
-            line = content[: content.index(needle)].count(b"\n") + 1
-            return f", named in {path.relative_to(root)}:{line}"
-    return ""
 
 
 def _require_reviewed(config: MigrationConfig) -> None:
@@ -387,31 +280,7 @@ def _real_paths(config: MigrationConfig) -> list[Path]:
     # The sources' own names too: where one is a link, the link is not copied either.
     named = [Path(os.path.normpath(config.root / s.path)) for s in config.source]
     bases = dict.fromkeys([*_sources(config), config.target_path, *named])
-    return [path for base in bases for path in (base, *_with_suffixes(base))]
-
-
-def _with_suffixes(base: Path) -> Iterator[Path]:
-    return (files.sidecar(base, suffix) for suffix in files.SIDECAR_SUFFIXES)
-
-
-def _users(config: MigrationConfig) -> tuple[str, ...]:
-    return tuple(processes.holders([*_sources(config), config.target_path], exclude={os.getpid()}))
-
-
-def _state_of(label: str, path: Path) -> FileState:
-    # Any reader of a WAL database writes to -shm.
-    if not path.is_file() or path.name.endswith("-shm"):
-        return FileState(label=label, path=path)
-    status = path.stat()
-    small = status.st_size < _DIGEST_LIMIT_BYTES
-    return FileState(
-        label=label,
-        path=path,
-        identity=(status.st_dev, status.st_ino),
-        size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        sha256=files.digest_file(path) if small else None,
-    )
+    return [path for base in bases for path in files.family(base)]
 
 
 def _dotenv_files(config: MigrationConfig) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unified_db.migration import junit, reruns, stage, wording
+from unified_db.migration import junit, reruns, strays, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
 from unified_db.migration.opened import IN_MEMORY
@@ -52,13 +52,13 @@ def run_suites(config: MigrationConfig, stages: Stages, run: RunFolder) -> tuple
         opened the unified file, and where a staged process touched the real files.
     """
     begun = time.monotonic()
-    rehearsal = Rehearsal(config, stages, run)
-    real_files = stage.look_at_real_files(config)
-    compared = [_rehearse(rehearsal, suite) for suite in config.suite]
+    with strays.Guard(config, stages) as guard:
+        rehearsal = Rehearsal(config, stages, run, guard)
+        compared = [_rehearse(rehearsal, suite) for suite in config.suite]
     findings = [finding for one in compared for finding in _judge(one, config)]
     if compared:
         findings.append(_proof_of_any(compared, config))
-        findings += stage.find_strays(config, real_files, rehearsal.handles, root=stages.after)
+        findings += guard.findings()
     verdict = Verdict(
         gate=GateName.SUITES, findings=tuple(findings), seconds=round(time.monotonic() - begun, 3)
     )

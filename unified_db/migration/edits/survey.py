@@ -11,7 +11,7 @@ from unified_db.migration.config import MigrationConfig
 from unified_db.migration.edits import dotenv, masking
 
 _MAX_BYTES = 1_000_000
-_SKIPPED_FOLDERS = {
+SKIPPED_FOLDERS = {
     ".git",
     ".hg",
     ".svn",
@@ -98,7 +98,7 @@ def walk_tree(config: MigrationConfig) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(config.root):
         here = Path(folder)
         subfolders[:] = [
-            s for s in subfolders if s not in _SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
+            s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
         ]
         for name in names:
             path = here / name

@@ -27,6 +27,11 @@ def _begin() -> None:
         import unify_db_probe  # type: ignore[import-not-found]  # on the path, as this file is
 
         unify_db_probe.follow(folder)
+    folder = os.environ.get("UNIFY_DB_OPENED")
+    if folder:
+        import unify_db_touches  # type: ignore[import-not-found]  # as above
+
+        unify_db_touches.follow(folder)
 
 
 _begin()
