@@ -1,0 +1,74 @@
+"""What is planted for the campaign still fits the example, and is counted as it should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gate_campaign as campaign
+from benchmarks.gate_campaign_report import write_report
+from unified_db.migration.records import Finding, GateName, Verdict
+
+BACKEND = campaign.ROOT / "examples" / "chat_backend" / "backend"
+
+
+def result(case: str, *, ratio: float = 1.0, passed: bool = True) -> dict:
+    series = [{"name": "chat", "concurrency": n, "ratio": ratio} for n in (1, 8)]
+    failure = {"check": "response time", "where": "chat, 1 at a time", "measured": "1.20x"}
+    failures = [] if passed else [failure]
+    known = {"case": case, "series": series, "passed": passed, "failures": failures}
+    return {**known, "at": "2026-01-01T10:00:00+00:00", "seconds": 20.0, "as_wanted": True}
+
+
+def verdict(check: str = "") -> Verdict:
+    named = {"check": check or "file size", "where": "chat", "required": "", "measured": ""}
+    return Verdict(gate=GateName.BENCHMARK, findings=(Finding(**named, passed=not check),))
+
+
+def test_the_hook_has_its_place_in_the_examples_server():
+    server = (BACKEND / "server.py").read_text()
+    assert server.count(campaign._BEFORE) == 1
+    assert server.index("app = FastAPI(") < server.index(campaign._BEFORE)
+
+
+def test_a_slow_down_comes_out_at_its_ratio_whatever_the_unified_file_saves():
+    plain = [result(campaign.PLAIN.name, ratio=0.8)] * campaign.CALIBRATING
+    case = next(c for c in campaign.CASES if c.name == "chat +20 %")
+    plan = campaign.plan_of(case, None, plain)
+    assert 0.8 * (1 + plan["alone"]) == pytest.approx(1.20, abs=0.001)
+    assert 0.8 * (1 + plan["crowded"]) == pytest.approx(1.20, abs=0.001)
+
+
+def test_what_is_planted_under_concurrency_alone_leaves_single_requests_alone():
+    plain = [result(campaign.PLAIN.name, ratio=0.8)] * campaign.CALIBRATING
+    case = next(c for c in campaign.CASES if c.name == "chat +50 % under concurrency")
+    plan = campaign.plan_of(case, None, plain)
+    assert (plan["alone"], plan["crowded"]) == (0.0, 0.875)
+
+
+def test_a_gate_that_closes_for_another_reason_does_not_count():
+    lost = next(c for c in campaign.CASES if c.name == "lost message")
+    assert campaign._is_as_wanted(lost, verdict("conversations begun before go on"))
+    assert not campaign._is_as_wanted(lost, verdict("peak memory"))
+    assert not campaign._is_as_wanted(lost, verdict())
+    assert campaign._is_as_wanted(campaign.PLAIN, verdict())
+    assert not campaign._is_as_wanted(campaign.PLAIN, verdict("peak memory"))
+
+
+def test_runs_are_made_in_turn_and_none_twice():
+    first = [c.name for c in campaign.missing([])]
+    assert first[: campaign.CALIBRATING] == [campaign.PLAIN.name] * campaign.CALIBRATING
+    assert len(first) == sum(case.runs for case in campaign.CASES)
+    done = [result(name) for name in first[:20]]
+    assert [c.name for c in campaign.missing(done)] == first[20:]
+
+
+def test_the_page_counts_verdicts(tmp_path: Path):
+    runs = [result("chat +20 %", ratio=1.2, passed=False), result("chat +20 %", ratio=1.1)]
+    write_report(tmp_path, runs, campaign.CASES)
+    page = (tmp_path / "gate-campaign.md").read_text()
+    assert '| chat +20 % | close by "response time" | 2 | 1 | 1 | 2 of 2 | 1.15 (1.10 to 1.20) |' in page
+    assert "- response time: chat, 1 at a time: 1 of 2" in page
+    assert json.loads((tmp_path / "gate-campaign.json").read_text())["runs"] == runs
