@@ -11,7 +11,7 @@ import pytest
 
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ConfigError, ServerError
-from unified_db.migration import benchmark, continuity, stage
+from unified_db.migration import benchmark, continuity, stage, strays
 from unified_db.migration.measuring import Bench
 from unified_db.migration.plan import make_plan
 from unified_db.migration.runs import create_run
@@ -42,8 +42,9 @@ def go_on(talk, *requests, planted=(), ignore=("asked_at",), values=THREADS):
     stages = stage.stage_trees(config, run, backups, unified)
     for name in planted:
         (stages.after / name).touch()
-    bench = Bench(config, stages, run, deadline=math.inf)
-    return continuity.check_continuity(config, stages, backups, bench.serving)
+    with strays.Guard(config, stages) as guard:
+        bench = Bench(config, stages, run, guard=guard, deadline=math.inf)
+        return continuity.check_continuity(config, stages, backups, bench.serving)
 
 
 def test_conversations_that_go_on_alike_are_one_finding_that_says_how_many(talk):
@@ -132,7 +133,7 @@ def test_a_server_that_starts_on_the_old_file_alone_closes(talk, monkeypatch):
     talk.settings["continuity"] = [conversation]
     config, run, backups, unified = talk.rehearse()
     stages = stage.stage_trees(config, run, backups, unified)
-    bench = Bench(config, stages, run, deadline=math.inf)
+    bench = Bench(config, stages, run, guard=strays.Guard(config, stages), deadline=math.inf)
     (stages.after / "server.py").write_text("raise SystemExit('no')")
     (finding,) = continuity.check_continuity(config, stages, backups, bench.serving)
     assert "exited with code 1" in finding.measured
