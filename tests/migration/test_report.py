@@ -35,6 +35,7 @@ from unified_db.migration.records import (
     SchemaObject,
     SourceFacts,
     SpaceNeed,
+    SuiteFiles,
     SuitesEvidence,
     TableFacts,
     TestOutcome,
@@ -239,7 +240,8 @@ def make_suites(*, broken: bool = False) -> tuple[SuitesEvidence, Verdict]:
         ("integration", "14 passed, 1 failed", "14 passed, 1 failed"),
     ]
     if broken:
-        lost = tests[60].model_copy(update={"after": "failed", "detail": FAILURE})
+        changed = {"standing": "closes", "again": "5 of 5 reruns passed", "detail": FAILURE}
+        lost = tests[60].model_copy(update={"after": "failed", **changed})
         tests[60] = lost
         findings[1] = finding(
             "tests that passed before still pass", "integration", "14 of 14", "13 of 14", passed=False
@@ -675,11 +677,37 @@ def test_the_limit_is_the_one_of_this_run(run: RunFolder) -> None:
 
 def test_a_test_that_the_gate_found_unsteady_is_not_called_broken(run: RunFolder) -> None:
     evidence, verdict = make_suites()
-    flaky = evidence.tests[3].model_copy(update={"after": "failed"})
+    flaky = evidence.tests[3].model_copy(update={"after": "failed", "standing": "flaky"})
     run.save("evidence-suites", evidence.model_copy(update={"tests": (flaky,)}))
     run.save("verdict-suites", verdict)
     found = accounts.sort_tests(accounts.load_account(run))
     assert (found.broken, found.unsteady) == ([], [flaky])
+
+
+def test_newly_failing_tests_show_both_sides_and_suites_the_files_they_opened(run: RunFolder) -> None:
+    evidence, verdict = make_suites(broken=True)
+    files = (
+        SuiteFiles(suite="unit", before=("in memory",), after=("in memory",), unified=False),
+        SuiteFiles(suite="integration", before=(APP, MEMORY), after=("data/unified.sqlite",), unified=True),
+    )
+    run.save("evidence-suites", evidence.model_copy(update={"files": files}))
+    run.save("verdict-suites", verdict)
+    account = accounts.load_account(run)
+    unit, integration = tables.suites(account).plain()
+    assert (unit["newly failing"], integration["newly failing"]) == ("0", "1")
+    assert unit["opened after"] == "in memory: proves nothing about the move"
+    assert (integration["opened before"], integration["opened after"]) == (
+        f"{APP}, {MEMORY}",
+        "data/unified.sqlite",
+    )
+    (lost,) = tables.compared_tests(accounts.sort_tests(account).broken, "").plain()
+    assert lost["on the old files"] == "passed; 5 of 5 reruns passed"
+    assert lost["on the unified file"].startswith("failed: ")
+    assert "database is locked" in lost["on the unified file"]
+    for shown in (report.render_html(account), report.phase_markdown("suites", run)):
+        assert "proves nothing about the move" in shown
+        assert "5 of 5 reruns passed" in shown
+        assert "Newly failing: closes the gate" in shown
 
 
 def test_the_timeline_takes_its_seconds_from_journal_and_records(run: RunFolder) -> None:

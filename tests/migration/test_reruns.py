@@ -64,8 +64,7 @@ def test_what_never_passes_alone_is_run_with_the_others(outcomes):
 
 
 def test_what_the_reruns_showed_is_said():
-    assert reran([P] * 5).sentence() == "on the old files 5 of 5 reruns passed"
+    assert reran([P] * 5).sentence() == "5 of 5 reruns passed"
     assert (
-        reran([F, F], [P, F]).sentence()
-        == "on the old files 0 of 2 reruns passed and 1 of 2 reruns passed in the whole suite"
+        reran([F, F], [P, F]).sentence() == "0 of 2 reruns passed and 1 of 2 reruns passed in the whole suite"
     )

@@ -35,7 +35,10 @@ def test_a_test_that_breaks_on_the_unified_file_closes_the_gate_by_name_and_with
     assert "unit: tests/check_notes.py::test_knows_its_file" in failed_places(verdict)
     (broken,) = [t for t in evidence.tests if (t.before, t.after) == ("passed", "failed")]
     assert "AssertionError" in broken.detail
-    assert "planted-secret" not in evidence.model_dump_json()
+    kept = [p.read_text() for p in notes.root.glob(".unify-db/runs/*/suites/*")]
+    assert len(kept) == 2 * (2 + 5)
+    assert any("***" in text for text in kept)
+    assert "planted-secret" not in evidence.model_dump_json() + "".join(kept)
 
 
 def test_a_test_that_is_skipped_on_the_unified_file_closes_the_gate(notes):
@@ -230,8 +233,13 @@ def test_a_lock_that_only_the_unified_file_has_closes_however_rarely_it_comes(no
     (locked,) = [t for t in evidence.tests if t.standing == "closes"]
     assert (locked.before, locked.after) == ("passed", "failed")
     assert "database is locked" in locked.detail
-    assert locked.again == "on the old files 5 of 5 reruns passed"
-    assert not verdict.passed
+    assert locked.again == "5 of 5 reruns passed"
+    assert verdict.sentence() == (
+        "suites: closed: test passes as it did before at "
+        "unit: tests/check_planted.py::test_locked_now_and_then: required passed, measured "
+        "failed (sqlite3.OperationalError: database is locked); on the old files 5 of 5 reruns passed "
+        "(and 1 more)"
+    )
     assert junit_files(notes) == {
         "1-unit-before": 2,
         "1-unit-after": 2,
@@ -303,7 +311,7 @@ FLAKY_FOR_ANOTHER_REASON = (
 def test_a_lock_is_not_excused_by_another_failure_on_the_old_files(notes):
     evidence, verdict = plant(notes, FLAKY_FOR_ANOTHER_REASON)
     (locked,) = [t for t in evidence.tests if t.standing == "closes"]
-    assert locked.again == "on the old files 3 of 5 reruns passed"
+    assert locked.again == "3 of 5 reruns passed"
     assert "a clock" in locked.again_detail
     assert not verdict.passed
 

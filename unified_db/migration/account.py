@@ -475,8 +475,8 @@ class SortedTests:
     """The tests of a run by what the unified file did to them.
 
     Attributes:
-        broken: Close the gate: passed before, not after.
-        unsteady: Passed before, not after, but the gate found them failing on the old files too.
+        broken: Close the gate: passed before and not after, or fail on the unified file alone.
+        unsteady: Fail on the unified file, and on the old files too when they are run again.
         mended: Did not pass before, pass after.
         changed: Another outcome, and passing on neither side.
         still_red: Failing on both sides, which may stay so.
@@ -493,28 +493,20 @@ class SortedTests:
 
 def sort_tests(account: Account) -> SortedTests:
     """The tests of the run by what happened to them."""
-    verdict = account.verdicts.get(GateName.SUITES)
-    open_suites = {f.where for f in verdict.findings if f.passed} if verdict else set()
-    failing = {f.where for f in verdict.failures} if verdict else set()
     found = SortedTests()
     for test in account.suites.tests if account.suites else ():
-        if test.before == _PASSED and test.after != _PASSED:
-            steady = test.suite in failing or test.suite not in open_suites
-            steady = steady and (
-                f"{test.suite}: {test.test}" in failing or not _names_tests(failing, test.suite)
-            )
-            (found.broken if steady else found.unsteady).append(test)
-        elif test.after == _PASSED and test.before != _PASSED:
-            found.mended.append(test)
-        elif test.before != test.after:
-            found.changed.append(test)
-        else:
-            (found.still_red if test.before in {"failed", "error"} else found.same).append(test)
+        _group_of(found, test).append(test)
     return found
 
 
-def _names_tests(failing: set[str], suite: str) -> bool:
-    return any(where.startswith(f"{suite}: ") for where in failing)
+def _group_of(found: SortedTests, test: TestOutcome) -> list[TestOutcome]:
+    if test.standing != "open":
+        return found.broken if test.standing == "closes" else found.unsteady
+    if test.after == _PASSED and test.before != _PASSED:
+        return found.mended
+    if test.before != test.after:
+        return found.changed
+    return found.still_red if test.before in {"failed", "error"} else found.same
 
 
 def timeline(account: Account) -> list[Span]:

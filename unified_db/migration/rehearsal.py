@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from unified_db.migration import junit, processes, stage
+from unified_db.migration import junit, kept_output, processes, stage, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
 from unified_db.migration.opened import Connection, Probe
@@ -64,6 +64,10 @@ class SuiteRun:
         """What *test* did; absent where it is not there."""
         return self.tests[test].outcome if test in self.tests else junit.ABSENT
 
+    def detail(self, test: str) -> str:
+        """The first lines of the failure of *test*; empty where there is none."""
+        return self.tests[test].detail if test in self.tests else ""
+
     @property
     def red(self) -> frozenset[str]:
         """The tests that failed or erred."""
@@ -95,11 +99,13 @@ class Rehearsal:
         probe = Probe(self._place("probe", name), self._databases(side))
         if only:
             probe.select(json.dumps(sorted(only)))
-        which = f"{len(only)} of its tests" if only else "running"
+        which = f"{wording.count(len(only), 'test')} alone" if only else "running"
         log.info("%s: %s on %s", suite.name, which, _FILES_OF[side])
         with probe:
             result = self._run_command(suite, side, name=name, probe=probe)
         ran = self._read(suite, result, self._folder / f"{name}.xml", probe)
+        for kept in (f"{name}.log", f"{name}.xml"):
+            kept_output.mask_file(self._folder / kept, self._secrets)
         log.info("%s: %s on %s, %.1f s", suite.name, ran.summary(), _FILES_OF[side], result.seconds)
         for process in result.ended:
             log.warning("%s: left process %s behind, which was ended", suite.name, process)

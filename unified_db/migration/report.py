@@ -378,9 +378,11 @@ def _validate_markdown(account: Account) -> str:
 
 def _suites_markdown(account: Account) -> str:
     found = accounts.sort_tests(account)
-    groups = (
-        (found.broken, "Passed before, not on the unified file"),
+    compared = (
+        (found.broken, "Newly failing: closes the gate"),
         (found.unsteady, "Not steady: fail on the old files too"),
+    )
+    groups = (
         (found.mended, "Pass only on the unified file"),
         (found.changed, "Another outcome"),
         (found.still_red, "Red before and after, which may stay so"),
@@ -388,6 +390,7 @@ def _suites_markdown(account: Account) -> str:
     return markdown.join(
         _gate_heading(account, GateName.SUITES),
         markdown.table(tables.suites(account)),
+        *(_titled(tables.compared_tests(tests, caption), limit=100) for tests, caption in compared),
         *(_titled(tables.tests(tests, caption), limit=100) for tests, caption in groups),
         *(_failure_block(t) for t in found.broken[:20] if t.detail),
         _titled(tables.findings(account.verdicts[GateName.SUITES].findings, "Checks")),

@@ -56,13 +56,13 @@ class Reruns:
         return next((c.detail for c in sorted(failed, key=self._is_alike, reverse=True)), "")
 
     def sentence(self) -> str:
-        """What the reruns showed, such as "on the old files: 5 of 5 reruns passed"."""
+        """What the reruns showed, such as "5 of 5 reruns passed"."""
         told = [
             f"{sum(map(self._passed, cases))} of {len(cases)} reruns passed{where}"
             for cases, where in ((self.alone, ""), (self.whole, " in the whole suite"))
             if cases
         ]
-        return f"on the old files {' and '.join(told)}" if told else "not run again"
+        return " and ".join(told) or "not run again"
 
     def _passed(self, case: Case | None) -> bool:
         passes = case is not None and case.outcome in {junit.PASSED, junit.RETRIED_PASS}
@@ -96,7 +96,9 @@ def run_again(rehearsal: Rehearsal, suite: SuiteConfig, suspects: Mapping[str, C
             break
         whole = attempt > _ALONE_AT_FIRST and any(one.needs_others for one in asked.values())
         alone = selectable and not whole
-        log.info("%s: %d newly failing, running again on the old files", suite.name, len(asked))
+        log.info(
+            "%s: %d newly failing, run again (%d of at most %d)", suite.name, len(asked), attempt, RERUNS
+        )
         only = [one.suspect.node for one in asked.values()] if alone else []
         ran = rehearsal.run_again_on_old_files(suite, attempt=attempt, only=only)
         for test, one in asked.items():

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _GREEN = (junit.PASSED, junit.RETRIED_PASS)
 _MOST_FILES = 8
+_REASON_CHARS = 160
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ def _compare(
             test=test,
             before=before.outcome(test),
             after=after.outcome(test),
-            detail=failed.detail or (before.tests[test].detail if test in before.tests else ""),
+            detail=wording.mask_failure(failed.detail or before.detail(test)),
             standing="closes" if closes else "flaky" if reran else "open",
             again=reran.sentence() if reran else "",
-            again_detail=reran.detail if reran else "",
+            again_detail=wording.mask_failure(reran.detail) if reran else "",
         )
 
 
@@ -156,23 +157,25 @@ def _label_of(path: Path, root: Path) -> str:
 
 def _files_finding(one: _Compared, config: MigrationConfig) -> Finding:
     unified = config.label(config.target_path)
-    after = wording.join_words(one.files.after) or "no database that could be seen"
-    if one.files.unified or not one.uses_old_files:
-        nothing = f"opened {after}: proves nothing about the move, since it never opened {unified}"
+    before, after = (
+        wording.join_words(names) or "no database that could be seen"
+        for names in (one.files.before, one.files.after)
+    )
+    if one.uses_old_files and not one.files.unified:
         return Finding(
-            check="which database files the suite opens",
+            check="suite follows the switch to the unified file",
             where=one.suite.name,
-            required="said; one suite at least must open the unified file",
-            measured=f"opened {after}" if one.files.unified else nothing,
-            passed=True,
+            required=f"opens {unified}, having opened {before} before",
+            measured=f"opened {after}",
+            passed=False,
         )
-    before = wording.join_words(one.files.before)
+    nothing = f"; proves nothing about the move, since it never opened {unified}"
     return Finding(
-        check="suite follows the switch to the unified file",
+        check="which database files the suite opens",
         where=one.suite.name,
-        required=f"opens {unified}, having opened {before} before",
-        measured=f"opened {after}",
-        passed=False,
+        required="told; one suite at least opens the unified file",
+        measured=f"before: {before}; after: {after}{'' if one.files.unified else nothing}",
+        passed=True,
     )
 
 
@@ -205,11 +208,12 @@ def _judge(one: _Compared, config: MigrationConfig) -> Iterator[Finding]:
     for side, ran in (("old files", before), ("unified file", after)):
         if ran.problem:
             yield _unfinished(suite, side, ran)
-    yield _still_passing(suite, one.tests, green)
     # A suite that broke off lacks all its tests; naming each of them would hide the one reason.
+    # Before their count, so that the verdict's sentence names one of them.
     for test in one.tests if after.tests else ():
         if test.standing == "closes":
             yield _newly_failing(test)
+    yield _still_passing(suite, one.tests, green)
     if not (before.problem or after.problem) and _ends_worse(before, after):
         yield _new_exit_code(suite, before, after)
     yield _files_finding(one, config)
@@ -257,13 +261,15 @@ def _unfinished(suite: SuiteConfig, side: str, ran: SuiteRun) -> Finding:
 
 
 def _newly_failing(test: TestOutcome) -> Finding:
-    again = f"; {test.again}" if test.again else ""
+    reason = wording.shorten(next(iter(test.detail.splitlines()), ""), _REASON_CHARS)
+    said = f"{test.after} ({reason})" if reason else test.after
+    again = f"; on the old files {test.again}" if test.again else ""
     return Finding(
         check="test passes as it did before"
         if test.before in _GREEN
         else "test fails on the unified file alone",
         where=f"{test.suite}: {test.test}",
         required=test.before,
-        measured=f"{test.after}{again}",
+        measured=f"{said}{again}",
         passed=False,
     )

@@ -5,6 +5,7 @@ Pure: an account (or one of its records) in, tables out. How a cell looks is `re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from unified_db.migration.records import (
     Finding,
     Latency,
     MigrationPlan,
+    SuiteFiles,
     TableFacts,
     TestOutcome,
     Verdict,
 )
 
 CellKind = Literal["text", "code", "number", "mark"]
+
+_MOST_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -245,9 +249,43 @@ def _first_failure(verdict: Verdict) -> str:
 
 
 def suites(account: Account) -> Table:
-    """Each suite on the old files and on the unified file."""
-    rows = [(text(n), text(b), text(a)) for n, b, a in (account.suites.counts if account.suites else ())]
-    return _table("Suites", "suite | on the old files | on the unified file", rows)
+    """Each suite on the old files and on the unified file, and the database files it opened there."""
+    evidence = account.suites
+    if evidence is None:
+        return _table("Suites", "suite", ())
+    files = {f.suite: f for f in evidence.files}
+    newly = Counter(t.suite for t in evidence.tests if t.standing == "closes")
+    rows = [
+        (text(n), text(b), text(a), number(newly[n]), *_files_of(files.get(n))) for n, b, a in evidence.counts
+    ]
+    columns = "suite | on the old files | on the unified file | newly failing"
+    return _table("Suites", f"{columns} | opened before | opened after", rows)
+
+
+def _files_of(files: SuiteFiles | None) -> tuple[Cell, Cell]:
+    if files is None:
+        return text(wording.UNKNOWN), text(wording.UNKNOWN)
+    before, after = (", ".join(names) or "none seen" for names in (files.before, files.after))
+    return text(before), text(after if files.unified else f"{after}: proves nothing about the move")
+
+
+def compared_tests(items: Iterable[TestOutcome], caption: str) -> Table:
+    """Tests that fail on the unified file: what they do on each side, with the first lines of the failure."""
+    rows = [
+        (
+            text(t.suite),
+            name(t.test),
+            text(_told(f"{t.before}; {t.again}" if t.again else t.before, t.again_detail)),
+            text(_told(t.after, t.detail)),
+        )
+        for t in items
+    ]
+    return _table(caption, "suite | test | on the old files | on the unified file", rows)
+
+
+def _told(outcome: str, detail: str) -> str:
+    lines = wording.mask_failure(detail).splitlines()[:_MOST_LINES]
+    return f"{outcome}: {' ⏎ '.join(line.strip() for line in lines)}" if lines else outcome
 
 
 def tests(items: Iterable[TestOutcome], caption: str) -> Table:
