@@ -18,6 +18,7 @@ from unified_db import sources, sqlite
 from unified_db.migration import compare
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import read_state
+from unified_db.migration.records import Verdict
 
 pytestmark = pytest.mark.xdist_group("end-to-end")
 
@@ -84,6 +85,14 @@ def test_the_example_moves_to_one_file_and_back(config: MigrationConfig) -> None
     assert read_state(run).state == "archived"
     checks = demo.check_application(config, messages_before=messages)
     assert [c for c in checks if not c.passed] == []
+    verdict = run.load("verdict-benchmark", Verdict)
+    assert verdict is not None
+    assert {
+        f.where: f.measured for f in verdict.findings if f.check == "conversations begun before go on"
+    } == {
+        "a conversation begun before goes on": "9 answers in 3 conversations alike",
+        "an interrupted graph resumes": "2 answers in 1 conversation alike",
+    }
     assert tree(config).keys() == before.keys()
     assert {n for n, d in tree(config).items() if d != before[n]} == {
         str(config.label(config.resolve(e.file))) for e in config.edit

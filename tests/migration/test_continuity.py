@@ -61,6 +61,7 @@ def test_conversations_that_go_on_alike_are_one_finding_that_says_how_many(talk)
         pytest.param("broken", READ, "status: 500 instead of 200", id="another-status"),
         pytest.param("mute", {"path": "/stream/{thread}"}, "the whole answer: 2 items", id="a-lost-event"),
         pytest.param("shout", {"path": "/stream/{thread}"}, "[0].data.text: another value", id="an-event"),
+        pytest.param("shout", {"path": "/by_text/{thread}"}, "*: not there before; *: missing", id="a-key"),
         pytest.param("shout", {"path": "/text/{thread}"}, "another text from line 1 on", id="a-plain-text"),
     ],
 )
@@ -115,7 +116,7 @@ def test_each_side_is_asked_on_fresh_copies(talk):
 def test_a_new_conversation_has_the_same_fresh_name_on_both_sides(talk):
     fresh = {"method": "POST", "path": "/talk/{uuid}", "body": {"text": "hello {uuid}"}}
     (finding,) = go_on(talk, fresh, {"path": "/talk/{uuid}"}, values="")
-    assert finding.measured == "2 answers in 1 conversations alike"
+    assert finding.measured == "2 answers in 1 conversation alike"
 
 
 def test_a_wrong_answer_on_the_old_file_closes_since_two_wrong_ones_are_equal_too(talk):

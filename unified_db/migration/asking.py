@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 from unified_db import sources, sqlite
 from unified_db.errors import ConfigError
-from unified_db.migration.config import ContinuityConfig, MigrationConfig, RequestConfig
+from unified_db.migration.config import MigrationConfig, RequestConfig
+from unified_db.migration.continuity_config import ContinuityConfig
 from unified_db.migration.records import Backups
 from unified_db.migration.runs import RunFolder
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -25,11 +23,11 @@ from pydantic import (
 )
 
 from unified_db.errors import ConfigError
+from unified_db.migration.continuity_config import ContinuityConfig
 from unified_db.migration.records import SourceKind
-from unified_db.migration.replies import is_pattern
+from unified_db.migration.section import PLACEHOLDER, Section
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -43,11 +41,7 @@ def parse_duration(text: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AppConfig(_Section):
+class AppConfig(Section):
     """The application: where it is and how it is started and stopped."""
 
     root: Path = Field(Path(), description="The application's tree, relative to unify.toml.")
@@ -76,7 +70,7 @@ class AppConfig(_Section):
     env: dict[str, str] = Field({}, description="Added to the environment of the application's commands.")
 
 
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """One SQLite file that the application uses today."""
 
     path: Path = Field(description="The file, relative to root.")
@@ -97,13 +91,13 @@ class SourceConfig(_Section):
         return columns
 
 
-class TargetConfig(_Section):
+class TargetConfig(Section):
     """The unified file."""
 
     path: Path = Field(description="Where the unified file will be, relative to root.")
 
 
-class RenameConfig(_Section):
+class RenameConfig(Section):
     """An object of a source that gets another name in the unified file, where two have the same."""
 
     source: Path = Field(description="The source that has the object, as [[source]] path names it.")
@@ -116,7 +110,7 @@ class RenameConfig(_Section):
     )
 
 
-class UnionConfig(_Section):
+class UnionConfig(Section):
     """A table of several sources that becomes one; their definitions agree, and no key has two rows."""
 
     table: str = Field(description="The table, by its name in the unified file.")
@@ -125,7 +119,7 @@ class UnionConfig(_Section):
     )
 
 
-class EditConfig(_Section):
+class EditConfig(Section):
     """One edit of the application's tree that the switch makes and the rollback takes back."""
 
     file: Path = Field(description="The file, relative to root.")
@@ -180,7 +174,7 @@ class EditConfig(_Section):
         return self
 
 
-class SuiteConfig(_Section):
+class SuiteConfig(Section):
     """One of the application's own test suites."""
 
     name: str = Field(description="How the suite is called in tables.")
@@ -191,7 +185,7 @@ class SuiteConfig(_Section):
     timeout_s: float = Field(600.0, gt=0, description="Seconds until the whole process group is ended.")
 
 
-class RequestConfig(_Section):
+class RequestConfig(Section):
     """One request that the benchmark sends to both sides."""
 
     name: str = Field(description="How the endpoint is called in tables.")
@@ -220,7 +214,7 @@ class RequestConfig(_Section):
 
     @model_validator(mode="after")
     def _is_filled_in(self) -> RequestConfig:
-        unknown = [n for n in _PLACEHOLDER.findall(self.path) if n != "uuid"]
+        unknown = [n for n in PLACEHOLDER.findall(self.path) if n != "uuid"]
         if unknown and not self.values:
             raise ValueError(f"{{{unknown[0]}}} in the path needs `values`, a query that has this column")
         if self.changes and "{uuid}" not in f"{self.path} {self.body}":
@@ -228,7 +222,7 @@ class RequestConfig(_Section):
         return self
 
 
-class BenchmarkConfig(_Section):
+class BenchmarkConfig(Section):
     """The benchmark gate."""
 
     max_ratio: float = Field(1.10, gt=1, description="A median slower by more than this closes the gate.")
@@ -237,67 +231,7 @@ class BenchmarkConfig(_Section):
     request: tuple[RequestConfig, ...] = Field((), description="What is asked of both sides.")
 
 
-class ContinuityRequestConfig(_Section):
-    """One request of a conversation that goes on; they are sent in order, first to last."""
-
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("GET", description="HTTP method.")
-    path: str = Field(description="Path with query; {column} of `values` and {uuid} are filled in.")
-    body: dict[str, Any] | None = Field(
-        None,
-        description="JSON body; {column} and {uuid} in its texts are filled in. "
-        "A text that is nothing but {column} becomes the value with its type.",
-    )
-    expect_status: int = Field(200, description="The status of a right answer, on the old files already.")
-    expect_text: str = Field("", description="What a right answer's text must hold.")
-    expect_json: dict[str, Any] = Field({}, description="What a right answer's JSON must hold at least.")
-
-    @field_validator("path")
-    @classmethod
-    def _begins_at_the_root(cls, path: str) -> str:
-        if not path.startswith("/"):
-            raise ValueError("a path begins with /")
-        return path
-
-
-class ContinuityConfig(_Section):
-    """A conversation begun before the move that has to go on: equal answers on both sides.
-
-    Part of the benchmark gate, on fresh copies of the databases.
-    """
-
-    name: str = Field(description="How the conversation is called in tables.")
-    values: str = Field(
-        "",
-        description="A SELECT on one source, as for [[benchmark.request]]; each row (the first 100) is one "
-        "conversation. Without it there is one, with what the requests say.",
-    )
-    ignore: tuple[str, ...] = Field(
-        (),
-        description="What may differ in a JSON answer or event stream (a list of {event, data}): a field "
-        "by name, wherever it is (created_at), or by path ([] for every position, * for every key), such "
-        "as messages[].id.",
-    )
-    request: tuple[ContinuityRequestConfig, ...] = Field(
-        min_length=1, description="What is asked of both sides."
-    )
-
-    @model_validator(mode="after")
-    def _is_filled_in(self) -> ContinuityConfig:
-        unknown = [n for r in self.request for n in _PLACEHOLDER.findall(r.path) if n != "uuid"]
-        if unknown and not self.values:
-            raise ValueError(f"{{{unknown[0]}}} in a path needs `values`, a query that has this column")
-        return self
-
-    @field_validator("ignore")
-    @classmethod
-    def _are_fields(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
-        for field in fields:
-            if not is_pattern(field):
-                raise ValueError(f'{field!r} is no field such as "created_at" or "messages[].id"')
-        return fields
-
-
-class StagingConfig(_Section):
+class StagingConfig(Section):
     """The copy of the application's tree that suites and benchmark run on."""
 
     reviewed: bool = Field(
@@ -306,20 +240,10 @@ class StagingConfig(_Section):
         "it could send mail or call a paid model.",
     )
     exclude: tuple[str, ...] = Field((), description="Folder and file names (globs) that are not copied.")
-    include: tuple[str, ...] = Field(
-        (),
-        description="Names (globs) that are copied though they are left out otherwise: version control, "
-        "virtual environments, node_modules, caches, pid files.",
-    )
-    shared: tuple[str, ...] = Field(
-        (),
-        description="Large files and folders (globs) that the application only reads: copied once, as one "
-        "file of both copies. Writing to one closes the gate.",
-    )
     env: dict[str, str] = Field({}, description="Overlays the environment of staged processes.")
 
 
-class ApprovalConfig(_Section):
+class ApprovalConfig(Section):
     """Who decides about the switch."""
 
     mode: Literal["auto", "ask"] = Field("auto", description="auto: the gates alone; ask: also a person.")
@@ -332,19 +256,19 @@ class ApprovalConfig(_Section):
     )
 
 
-class CutoverConfig(_Section):
+class CutoverConfig(Section):
     """The cut-over."""
 
     soak_s: float = Field(10.0, ge=0, description="Seconds the new state is watched before it counts.")
 
 
-class ArchiveConfig(_Section):
+class ArchiveConfig(Section):
     """The archive of the old files."""
 
     retention_days: int = Field(30, ge=0, description="Days the archive is meant to be kept.")
 
 
-class MigrationConfig(_Section):
+class MigrationConfig(Section):
     """All of unify.toml, plus where it lies.
 
     Attributes:

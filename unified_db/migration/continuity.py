@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import httpx
 
 from unified_db.errors import ServerError
-from unified_db.migration import asking, stage
+from unified_db.migration import asking, naming, stage, wording
 from unified_db.migration.asking import Question
-from unified_db.migration.config import ContinuityConfig, MigrationConfig, RequestConfig
+from unified_db.migration.config import MigrationConfig, RequestConfig
+from unified_db.migration.continuity_config import ContinuityConfig
 from unified_db.migration.load import Side
 from unified_db.migration.records import Backups, Finding
-from unified_db.migration.replies import Difference, Reply, find_differences, parse_reply, show_place
+from unified_db.migration.replies import WELL_KNOWN_KEYS, Difference, Reply, find_differences, parse_reply
 from unified_db.migration.stage import Stages
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,10 @@ def check_continuity(
         log.info("continuity: asking the old side again, since answers differ")
         again = _ask(asked, "before", stages, serve)
         compared.note_varying(_differences(config, old, again))
-    return list(_judge(config, asked, compared))
+    if not any(compared.differences.values()):
+        return list(_judge(config, asked, compared, known=frozenset()))
+    known = naming.find_words(stages.before) | WELL_KNOWN_KEYS
+    return list(_judge(config, asked, compared, known=known))
 
 
 def _expand(config: MigrationConfig, values: Mapping[str, Sequence[asking.Row]]) -> dict[Place, Question]:
@@ -171,23 +175,27 @@ def _differences(config: MigrationConfig, old: Answers, other: Answers) -> dict[
     }
 
 
-def _judge(config: MigrationConfig, asked: Questions, compared: _Compared) -> Iterator[Finding]:
+def _judge(
+    config: MigrationConfig, asked: Questions, compared: _Compared, *, known: Collection[str]
+) -> Iterator[Finding]:
     for number, conversation in enumerate(config.continuity):
         places = [p for p in asked if p[0] == number]
         wrong = {p: found for p in places if (found := compared.real(p))}
         for request in sorted({p[2] for p in wrong}):
-            yield _differing(conversation, request, {p: d for p, d in wrong.items() if p[2] == request})
+            of_request = {p: found for p, found in wrong.items() if p[2] == request}
+            yield _differing(conversation, request, of_request, known)
         if not wrong:
-            yield _alike(conversation, places, compared)
+            yield _alike(conversation, places, compared, known)
 
 
 def _differing(
     conversation: ContinuityConfig,
     request: int,
     wrong: Mapping[Place, Sequence[Difference]],
+    known: Collection[str],
 ) -> Finding:
     """One request that is answered otherwise on the unified file, in one or more conversations."""
-    said = list(dict.fromkeys(f"{d.where}: {d.what}" for found in wrong.values() for d in found))
+    said = list(dict.fromkeys(f"{d.where(known)}: {d.what}" for found in wrong.values() for d in found))
     more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     rows = f", in {len(wrong)} conversations" if len(wrong) > 1 else ""
     return _finding(
@@ -198,18 +206,19 @@ def _differing(
     )
 
 
-def _alike(conversation: ContinuityConfig, places: Sequence[Place], compared: _Compared) -> Finding:
+def _alike(
+    conversation: ContinuityConfig, places: Sequence[Place], compared: _Compared, known: Collection[str]
+) -> Finding:
     """A conversation that went on; with what of it proves nothing."""
-    varying = dict.fromkeys(
-        show_place(d.place, every=True) if d.part == "content" and d.place else d.where
-        for place in places
-        for d in compared.differences.get(place, ())
-    )
-    measured = f"{len(places)} answers in {len({p[1] for p in places})} conversations alike"
+    differing = (d for place in places for d in compared.differences.get(place, ()))
+    varying = list(dict.fromkeys(d.where(known, every=True) for d in differing))
+    conversations = wording.count(len({p[1] for p in places}), "conversation")
+    measured = f"{wording.count(len(places), 'answer')} in {conversations} alike"
     if varying:
+        more = f" and {len(varying) - _NAMED} more" if len(varying) > _NAMED else ""
         measured += (
-            f", but for {', '.join(varying)}: not comparable, it differs on the old files too and proves "
-            "nothing (`ignore` says that it may)"
+            f", but for {', '.join(varying[:_NAMED])}{more}: not comparable, it differs on the old files too "
+            "and proves nothing (`ignore` says that it may)"
         )
     return _finding(conversation.name, "equal answers on both sides", measured, passed=True)
 

@@ -18,6 +18,11 @@ from unified_db.migration.edits import survey
 # What shells and virtual environments set says where somebody is, not what is opened.
 _NO_SETTINGS = frozenset({"OLDPWD", "PATH", "PWD", "PYTHONPATH", "VIRTUAL_ENV", "_"})
 _TEXT_LIMIT_BYTES = 1024 * 1024
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_SOURCE_CODE = frozenset(
+    {".cs", ".go", ".graphql", ".java", ".js", ".jsx", ".kt", ".mjs", ".php", ".proto", ".py"}
+    | {".rb", ".rs", ".sql", ".ts", ".tsx"}
+)
 
 
 def find_place(config: MigrationConfig, path: Path, *, roots: Sequence[Path]) -> str:
@@ -39,6 +44,15 @@ def find_place(config: MigrationConfig, path: Path, *, roots: Sequence[Path]) ->
             if pattern.search(value):
                 return f"the environment variable {name}"
     return ""
+
+
+def find_words(root: Path) -> frozenset[str]:
+    """Every word of the source code below *root* that could be the name of a field.
+
+    Without settings and files of data, whose words may be secret.
+    """
+    lines = (line for place, line in _lines(root) if Path(place.rpartition(":")[0]).suffix in _SOURCE_CODE)
+    return frozenset(word for line in lines for word in _WORD.findall(line))
 
 
 def _forms(config: MigrationConfig, path: Path) -> list[str]:

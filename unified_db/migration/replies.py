@@ -8,14 +8,58 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Place = tuple[str | int, ...]
 """Keys and positions from the root of an answer's content; empty for the root itself."""
 
-_SHOWN_KEY = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
+# Fields of event streams, of FastAPI's errors and of what LangChain and LangGraph serialize, which no
+# application writes out itself.
+WELL_KNOWN_KEYS = frozenset(
+    {
+        "additional_kwargs",
+        "args",
+        "checkpoint",
+        "checkpoint_id",
+        "checkpoint_ns",
+        "configurable",
+        "content",
+        "created_at",
+        "data",
+        "detail",
+        "event",
+        "id",
+        "input",
+        "invalid_tool_calls",
+        "kwargs",
+        "lc",
+        "loc",
+        "messages",
+        "metadata",
+        "msg",
+        "name",
+        "next",
+        "output",
+        "parent_ids",
+        "response_metadata",
+        "retry",
+        "run_id",
+        "status",
+        "tags",
+        "tasks",
+        "thread_id",
+        "tool_call_id",
+        "tool_calls",
+        "type",
+        "updated_at",
+        "usage_metadata",
+        "value",
+        "values",
+    }
+)
+_ADDED = "not there before"
 _STEP = re.compile(r"\[(?P<position>\d*)\]|(?P<key>[^.\[\]]+)")
 
 
@@ -51,15 +95,21 @@ class Difference:
     what: str
 
     def explains(self, other: Difference) -> bool:
-        """True where *other* is at the same place or below it."""
-        return self.part == other.part and other.place[: len(self.place)] == self.place
+        """True where *other* is at the same place or below it, or both are keys that came to the same table.
 
-    @property
-    def where(self) -> str:
-        """The place for people."""
+        A table keyed by something fresh has another new key every time.
+        """
+        if self.part != other.part:
+            return False
+        if self.what == other.what == _ADDED and self.place[:-1] == other.place[:-1]:
+            return True
+        return other.place[: len(self.place)] == self.place
+
+    def where(self, known: Collection[str], *, every: bool = False) -> str:
+        """The place for people; *known* and *every* as for :func:`show_place`."""
         if self.part != "content":
             return self.part
-        return show_place(self.place) or "the whole answer"
+        return show_place(self.place, known, every=every) or "the whole answer"
 
 
 def parse_reply(status: int, content_type: str, body: bytes) -> Reply:
@@ -180,7 +230,7 @@ def _compare(old: Any, new: Any, ignored: Sequence[_Pattern]) -> Iterator[Differ
         if isinstance(one, dict) and isinstance(other, dict):
             for key in sorted(one.keys() ^ other.keys()):
                 if not _is_ignored((*place, key), ignored):
-                    what = "missing" if key in one else "not there before"
+                    what = "missing" if key in one else _ADDED
                     yield Difference("content", (*place, key), what)
             waiting += [((*place, key), one[key], other[key]) for key in one if key in other]
         elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
@@ -204,15 +254,16 @@ def _difference(one: Any, other: Any) -> str:
     return "another value"
 
 
-def show_place(place: Place, *, every: bool = False) -> str:
+def show_place(place: Place, known: Collection[str], *, every: bool = False) -> str:
     """*place* as a path; with *every*, [] for each position, as `ignore` takes it.
 
-    A key that is no plain name may be data itself and is shown as *.
+    A key may be data itself, such as the name of a user. Only those that are in *known* are shown,
+    any other as *.
     """
     shown = ""
     for part in place:
         if isinstance(part, int):
             shown += "[]" if every else f"[{part}]"
         else:
-            shown += "." * bool(shown) + (part if _SHOWN_KEY.fullmatch(part) else "*")
+            shown += "." * bool(shown) + (part if part in known else "*")
     return shown

@@ -30,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "stream":
             events = [f"event: message\ndata: {json.dumps(m)}\n\n" for m in messages]
             return self.send(200, "text/event-stream", "".join(events[: -1 if MUTE else None]))
+        if kind == "by_text":
+            return self.answer(200, {m["text"]: m["id"] for m in messages})
         if kind == "luck":
             return self.answer(200, {"number": random.random(), "messages": messages})
         answer = {"messages": messages, "asked_at": time.time_ns()}
