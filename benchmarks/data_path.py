@@ -3,13 +3,15 @@
     make bench-data        all sizes, several repetitions; writes docs/data-path-benchmark.{md,json,svg}
 
 All sides end with an fsync, all sources were read before (warm page cache), sides take turns, and
-before every measurement the folder is emptied and written out. The files are made once.
+before every measurement the folder is emptied and written out, and memory touched. The files are
+made once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import platform
 import shutil
@@ -42,9 +44,14 @@ def in_use(sources: Sources) -> Iterator[None]:
 
 
 def prepare(folder: Path, sources: Sources) -> None:
-    """The same start for everybody: an empty folder, nothing left to be written, sources in memory."""
+    """The same start for everybody: an empty folder, nothing left to be written, sources in memory.
+
+    And as much memory at hand as the most greedy side needs: a virtual machine gives what is free
+    back to its host and pays for every page anew, seconds for a gigabyte.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    touch_memory(3 * sources.size_bytes)
     os.sync()
     for path in sources.paths:
         with path.open("rb") as stream:
@@ -52,13 +59,12 @@ def prepare(folder: Path, sources: Sources) -> None:
                 pass
 
 
-def touch_memory(folder: Path, size_bytes: int) -> None:
-    """Write and remove *size_bytes*: a virtual machine's memory costs more the first time it is touched."""
-    folder.mkdir(exist_ok=True)
-    with (folder / "touched").open("wb") as stream:
-        for _ in range(size_bytes >> 24):
-            stream.write(bytes(1 << 24))
-    (folder / "touched").unlink()
+def touch_memory(size_bytes: int) -> None:
+    """Have the machine hold *size_bytes* of memory, and let go of them."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    with closing(mmap.mmap(-1, size_bytes)) as memory:
+        for place in range(0, size_bytes, page):
+            memory[place] = 1
 
 
 def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
@@ -93,7 +99,6 @@ def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
 def measure(folder: Path, sources: Sources, repetitions: int, *, slow: int) -> dict[str, list[float]]:
     """Seconds of every side, sides in turn; the script only *slow* times."""
     seconds: dict[str, list[float]] = {}
-    touch_memory(folder, 3 * sources.size_bytes)
     with in_use(sources):
         for number in range(repetitions):
             for name, side in sides(folder, sources).items():

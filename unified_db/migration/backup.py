@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 # A source that is opened or replaced while it is copied is copied again this often.
 _ATTEMPTS = 10
 
+# For the remaining time: what copying a byte costs at least, against checking it, and bytes checked a second.
+_COPIED_LIVE, _COPIED_STILL = 1.4, 0.6
+_CHECKED_PER_S = 1.3e9
+
 
 class Source(Protocol):
     """What a backup needs to know of a source."""
@@ -114,8 +118,10 @@ def check_copies(copies: Backups) -> Backups:
     """
     started = time.monotonic()
     sizes = sum(c.size_bytes for c in copies.items)
-    tally = pieces.Tally("backup", 2 * sizes)
-    tally.add(sizes)
+    # What the copying has taken tells what it cost; the checks are foretold from that.
+    cost = max(copies.seconds * _CHECKED_PER_S / max(sizes, 1), _COPIED_STILL)
+    tally = pieces.Tally("backup", round((cost + 1) * sizes))
+    tally.add(round(cost * sizes))
     by_size = sorted(copies.items, key=lambda c: c.size_bytes, reverse=True)
     digests: dict[Path, str] = {}
 
@@ -164,10 +170,14 @@ def _try_one_instant(
         held = [stack.enter_context(access.hold(s.path, timeout_s=timeout_s)) for s in sources]
         readers, taken_at, lock_ms = _open_snapshots(held, stack, timeout_s=timeout_s)
         log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
-        tally = pieces.Tally("backup", 2 * access.total_bytes([h.path for h in held]))
+        cost = _COPIED_LIVE if readers else _COPIED_STILL
+        total_bytes = access.total_bytes([h.path for h in held])
+        tally = pieces.Tally("backup", round((1 + cost) * total_bytes))
         pieces.do_together(
             [
-                partial(_copy_whole, item, readers.get(item.path), target, tally)
+                partial(
+                    _copy_whole, item, readers.get(item.path), target, lambda n: tally.add(round(n * cost))
+                )
                 for item, target in zip(held, targets, strict=True)
             ]
         )
@@ -177,12 +187,12 @@ def _try_one_instant(
 
 
 def _copy_whole(
-    held: access.Held, reader: sqlite3.Connection | None, target: Path, tally: pieces.Tally
+    held: access.Held, reader: sqlite3.Connection | None, target: Path, told: Callable[[int], None]
 ) -> None:
     # Its name says that all of it is there, not that it would survive a power cut: that is seen to
     # with the checks, and nobody but this run knows of it before.
     with files.partial_file(target) as unfinished:
-        _copy(held, reader, unfinished, tally.add)
+        _copy(held, reader, unfinished, told)
         unfinished.chmod(0o600)
 
 

@@ -86,6 +86,7 @@ def check_meaning(
         findings += _check_decoding(backup, unified, decoded, united=united)
         findings += _check_links(backup, unified, united=united)
         part = partial(_tell_part, told, number, len(holding))
+        part(0.0)
         findings.append(_check_newest_states(backup, unified, part, united=united))
     return [*findings, *check_threads(backups, unified)]
 
@@ -102,9 +103,10 @@ def has_checkpoints(backup: Backup) -> bool:
 
 
 class _Told:
-    """Tells a tally how far the backups are: decoding takes about this share of the time, states the rest."""
+    """Tells a tally how far the backups are."""
 
-    _DECODING = 0.75
+    # Shares of the time that are over when all is decoded, and when parents were looked for.
+    _DECODED, _LINKED = 0.72, 0.82
 
     def __init__(self, size_bytes: int) -> None:
         self._tally: pieces.Tally | None = None
@@ -119,11 +121,11 @@ class _Told:
     def decoded(self, size_bytes: int) -> None:
         """As much more was decoded; pages hold more than that, so the end comes with a small leap."""
         self._decoded += size_bytes
-        self._reach(int(min(self._decoded, self._size) * self._DECODING))
+        self._reach(int(min(self._decoded, self._size) * self._DECODED))
 
     def read(self, share: float) -> None:
         """That share of the newest states was read, and all was decoded."""
-        self._reach(int(self._size * (self._DECODING + (1 - self._DECODING) * share)))
+        self._reach(int(self._size * (self._LINKED + (1 - self._LINKED) * share)))
 
     def _reach(self, done: int) -> None:
         if self._tally is not None and done > self._told:

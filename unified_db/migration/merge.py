@@ -23,7 +23,10 @@ from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 log = logging.getLogger(__name__)
 
+# What a byte costs against one that is copied by its page.
 _ROW_BY_ROW = 8
+_TRANSFERRED = 3.5
+_DIGESTED = 0.7
 
 
 class _NeedsItsPagesError(SourceError):
@@ -54,26 +57,29 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
 
     Reads and writes every page once, or twice where the largest had to give up its place.
     """
-    return settle(pieces.do_together([partial(build_unified, backups, into)])[0])
+    tally = pieces.Tally("merge", round(_weight(backups) + _DIGESTED * _total(backups)))
+    built = pieces.do_together([partial(build_unified, backups, into, tally)])[0]
+    return settle(built, tally)
 
 
-def build_unified(backups: Backups, into: Path) -> UnifiedFile:
+def build_unified(backups: Backups, into: Path, tally: pieces.Tally | None = None) -> UnifiedFile:
     """As :func:`merge_backups`, but what is built is not durable yet and has no digest.
 
     For who has other work to do with it meanwhile; :func:`settle` does the rest.
     """
     started = time.monotonic()
+    tally = tally or pieces.Tally("merge", _weight(backups))
     places = {b.label: place_backup(b, backups.layout) for b in backups.items}
     require_no_collisions(find_collisions(list(places.values()), {b.label: b.kind for b in backups.items}))
     unions.require_agreement(list(places.values()), backups.layout)
     ordered = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
     try:
-        tables = _build(backups, ordered, places, into)
+        tables = _build(backups, ordered, places, into, tally)
     except _NeedsItsPagesError as error:
         log.info("merge: %s; its pages are copied instead", error.message)
         first = error.backup
         ordered.sort(key=lambda b: b is not first)
-        tables = _build(backups, ordered, places, into)
+        tables = _build(backups, ordered, places, into, tally)
     log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
     return UnifiedFile(
         path=into,
@@ -85,11 +91,15 @@ def build_unified(backups: Backups, into: Path) -> UnifiedFile:
 
 
 def _build(
-    backups: Backups, ordered: Sequence[Backup], places: Mapping[str, SourceLayout], into: Path
+    backups: Backups,
+    ordered: Sequence[Backup],
+    places: Mapping[str, SourceLayout],
+    into: Path,
+    tally: pieces.Tally,
 ) -> tuple[TableFacts, ...]:
     """Make *into* from the pages of the first and the rows of the others."""
     base, *others = ordered
-    tally = pieces.Tally("merge", _weight(ordered))
+    cost = _row_cost(others)
     with files.partial_file(into) as unfinished:
         files.copy_content(base.path, unfinished, tally.add)
         unfinished.chmod(0o600)
@@ -97,7 +107,7 @@ def _build(
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
             with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:
                 writeback = files.Writeback(written.fileno(), done_bytes=base.size_bytes)
-                pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback))
+                pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback, cost))
                 compare.prepare(conn)
                 copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
                 _leave_to_homes(conn, backups.layout, places[base.label])
@@ -113,27 +123,48 @@ def _build(
     return tables
 
 
-def settle(built: UnifiedFile) -> UnifiedFile:
+def settle(built: UnifiedFile, tally: pieces.Tally | None = None) -> UnifiedFile:
     """*built* with its digest, and durable."""
     started = time.monotonic()
+
+    def told(size_bytes: int) -> None:
+        if tally is not None:
+            tally.add(round(_DIGESTED * size_bytes))
+
     with pieces.crew(2) as hands:
-        digest = hands.start(partial(files.digest_file, built.path))
+        digest = hands.start(partial(files.digest_file, built.path, told))
         hands.finish([hands.start(partial(files.fsync_file, built.path)), digest])
     seconds = built.seconds + time.monotonic() - started
     return built.model_copy(update={"sha256": digest.result(), "seconds": seconds})
 
 
-def _weight(ordered: Sequence[Backup]) -> int:
-    """What a merge costs in bytes copied: a row that is inserted costs about eight times its bytes."""
-    base, *others = (b.size_bytes for b in ordered)
-    return base + _ROW_BY_ROW * sum(others)
+def _weight(backups: Backups) -> int:
+    """What building costs, in bytes that are copied by their pages."""
+    base, *others = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
+    return round(base.size_bytes + _row_cost(others) * sum(b.size_bytes for b in others))
 
 
-def _note(unfinished: Path, base: Backup, tally: pieces.Tally, writeback: files.Writeback) -> None:
+def _row_cost(others: Sequence[Backup]) -> float:
+    """What a byte of *others* costs: little where all their tables may be transferred as records."""
+    for backup in others:
+        with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
+            tables = (sqlite.describe_table(conn, name) for name in sqlite.tables(conn))
+            if not all(copy.can_transfer(conn, table, schema="main") for table in tables):
+                return _ROW_BY_ROW
+    return _TRANSFERRED
+
+
+def _total(backups: Backups) -> int:
+    return sum(b.size_bytes for b in backups.items)
+
+
+def _note(
+    unfinished: Path, base: Backup, tally: pieces.Tally, writeback: files.Writeback, cost: float
+) -> None:
     """Count as much of the weight as *unfinished* has of it: SQLite writes what it has no room to keep."""
     size_bytes = unfinished.stat().st_size
     writeback.reach(size_bytes)
-    tally.reach(base.size_bytes + _ROW_BY_ROW * (size_bytes - base.size_bytes))
+    tally.reach(round(base.size_bytes + cost * (size_bytes - base.size_bytes)))
 
 
 def _open_for_bulk(path: Path) -> sqlite3.Connection:
