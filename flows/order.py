@@ -17,7 +17,7 @@ from typing import Protocol
 
 from unified_db import files
 from unified_db.errors import GateClosedError, RunLockedError, UnifyError, UsageError
-from unified_db.migration import gates, phases, undo
+from unified_db.migration import gates, phases, stage, undo
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Journal, next_step, read_entries, read_state
 from unified_db.migration.records import (
@@ -131,6 +131,7 @@ def _rehearse(by: Phases, config: MigrationConfig, run: RunFolder) -> tuple[Verd
     """All that is done while the application goes on serving; the open verdicts of the three gates."""
     plan = by.plan(config, run)
     gates.require_covered(plan)
+    stage.require_reviewed(config)
     backups = by.backup(run, plan)
     unified = by.merge(run, backups)
     validation = by.validate(run, backups, unified)

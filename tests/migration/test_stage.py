@@ -1,3 +1,5 @@
+import os
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.migration.notes_application import NotesApplication
+from unified_db import files
 from unified_db.errors import UsageError
 from unified_db.migration import stage
 
@@ -133,10 +136,118 @@ def test_without_a_review_nothing_is_staged_and_only_names_of_keys_are_told(note
     assert "planted-secret" not in caught.value.hint + caught.value.message
 
 
-def test_a_source_outside_the_root_is_refused_by_name(notes, tmp_path):
-    outside = tmp_path / "elsewhere.db"
-    outside.write_bytes(notes.database.read_bytes())
-    config, run, backups, unified = notes.rehearse()
-    item = backups.items[0].model_copy(update={"source": outside})
-    with pytest.raises(UsageError, match=r"outside the application's root: .*elsewhere\.db"):
-        stage.stage_trees(config, run, backups.model_copy(update={"items": (item,)}), unified)
+def outside_data(notes, tmp_path, *, linked):
+    """The notes' database moved out of the tree, to which a link named *linked* leads."""
+    volume = tmp_path / "volume"
+    (notes.root / "data").rename(volume)
+    (volume / "upload.txt").write_text("x")
+    if linked == "data":
+        (notes.root / "data").symlink_to(volume)
+    else:
+        (notes.root / "data").mkdir()
+        (notes.root / "data/notes.db").symlink_to(volume / "notes.db")
+    return volume
+
+
+@pytest.mark.parametrize("linked", ["data", "data/notes.db"])
+def test_a_database_that_a_link_in_the_tree_leads_out_to_is_staged_where_its_name_is(notes, tmp_path, linked):
+    volume = outside_data(notes, tmp_path, linked=linked)
+    notes.settings["app"] = {"start": "x"}
+    config = notes.config()
+    stage.require_stageable(config)
+    _, run, backups, unified = notes.rehearse()
+    item = backups.items[0].model_copy(update={"source": volume / "notes.db"})
+    stages = stage.stage_trees(config, run, backups.model_copy(update={"items": (item,)}), unified)
+    for path, name in ((stages.before, "data/notes.db"), (stages.after, "data/unified.db")):
+        assert not (path / "data").is_symlink()
+        assert not (path / name).is_symlink()
+        assert count_notes(path / name) == 3
+    assert (stages.before / "data/upload.txt").exists() == (linked == "data")
+    (stages.before / "data/new").write_text("x")
+    assert not (volume / "new").exists()
+
+
+def test_a_link_that_leads_round_in_a_circle_outside_of_the_tree_ends(notes, tmp_path):
+    volume = outside_data(notes, tmp_path, linked="data")
+    (volume / "again").symlink_to(volume)
+    _, run, backups, unified = notes.rehearse()
+    item = backups.items[0].model_copy(update={"source": volume / "notes.db"})
+    stages = stage.stage_trees(notes.config(), run, backups.model_copy(update={"items": (item,)}), unified)
+    assert not (stages.before / "data/again").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        pytest.param({"source": [{"path": "../elsewhere.db"}]}, "a source lies outside", id="source"),
+        pytest.param({"target": {"path": "../unified.db"}}, "the target lies outside", id="target"),
+        pytest.param({"app": {"cwd": ".."}}, "app.cwd lies outside", id="cwd"),
+    ],
+)
+def test_what_lies_outside_of_the_root_is_refused_before_anything_is_done(notes, settings, named):
+    notes.settings.update(settings)
+    with pytest.raises(UsageError, match=named):
+        stage.require_stageable(notes.config())
+
+
+def test_what_is_no_file_is_not_copied(notes, monkeypatch):
+    os.mkfifo(notes.root / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        (notes.root / "s").mkdir()
+        monkeypatch.chdir(notes.root / "s")  # the name of a socket may have 108 bytes at most
+        listener.bind("socket")
+        (notes.root / "null").symlink_to("/dev/null")
+        _, stages = stage_notes(notes)
+    assert not (stages.before / "pipe").exists()
+    assert not (stages.before / "s/socket").exists()
+    assert (stages.before / "null").readlink() == Path("/dev/null")
+
+
+def test_no_staged_write_reaches_the_original_nor_the_other_side(notes):
+    (notes.root / "big.bin").write_bytes(b"x" * 3_000_000)
+    _, stages = stage_notes(notes)
+    with (stages.before / "big.bin").open("r+b") as stream:
+        stream.write(b"written in place")
+    for path in (notes.root / "big.bin", stages.after / "big.bin"):
+        assert path.read_bytes() == b"x" * 3_000_000
+
+
+def test_what_is_declared_to_be_read_only_is_copied_once_and_never_the_original(notes):
+    notes.settings["staging"] = {"reviewed": True, "shared": ["models", ".env"]}
+    (notes.root / "models").mkdir()
+    (notes.root / "models/a.bin").write_bytes(b"x" * 5000)
+    config, stages = stage_notes(notes)
+    shared = (stages.before / "models/a.bin", stages.after / "models/a.bin")
+    assert shared[0].samefile(shared[1])
+    assert not shared[0].samefile(notes.root / "models/a.bin")
+    assert set(stage.shared_files(stages)) == {Path("models/a.bin")}, "an edited file is never shared"
+    stage.rebuild_before(config, stages)
+    assert shared[0].samefile(shared[1])
+    assert "DATABASE=data/notes.db" in (stages.before / ".env").read_text()
+    assert stage.tree_bytes(config)[1] == 5000
+
+
+def test_what_is_left_out_by_itself_can_be_asked_for(notes):
+    notes.settings["staging"] = {"reviewed": True, "include": [".git"], "exclude": ["secret"]}
+    for name in (
+        ".git/HEAD",
+        ".git/objects/a",
+        ".git/secret",
+        ".venv/x",
+        "conda/conda-meta/history",
+        ".cache/a",
+    ):
+        (notes.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (notes.root / name).write_text("x")
+    _, stages = stage_notes(notes)
+    assert sorted(p.name for p in (stages.before / ".git").rglob("*")) == ["HEAD", "a", "objects"]
+    assert not [n for n in (".venv", "conda", ".cache") if (stages.before / n).exists()]
+
+
+def test_a_file_that_may_not_be_read_is_refused_by_name(notes, monkeypatch):
+    def refuse(path, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "copy_content", refuse)
+    with pytest.raises(UsageError, match="cannot be copied to rehearse on"):
+        stage_notes(notes)

@@ -250,3 +250,12 @@ def test_the_place_in_a_database_or_a_large_file_is_none(notes):
     code = f"import pathlib\np = pathlib.Path({str(notes.database.parent)!r}, 'notes.db')\np.read_bytes()\n"
     (finding,) = judge(notes, code)
     assert finding.measured.endswith("named in stray.py:2")
+
+
+@pytest.mark.parametrize("code", ["open('model.bin', 'ab').write(b'x')", "open('model.bin').read()"])
+def test_writing_to_a_file_that_both_sides_share_closes_the_gate(notes, code):
+    notes.settings["staging"] = {"reviewed": True, "shared": ["*.bin"]}
+    (notes.root / "model.bin").write_bytes(b"x" * 1000)
+    (finding,) = judge(notes, code)
+    assert finding.passed == ("'ab'" not in code)
+    assert finding.where == ("all" if finding.passed else "model.bin")

@@ -220,7 +220,8 @@ def test_credentials_and_addresses_are_listed_by_name(root: Path) -> None:
     (root / "node_modules").mkdir()
     (root / "node_modules/.env").write_text("TOKEN=x\n")
     keys = switch.credential_keys(_configure(root))
-    assert keys == (".env: API_KEY", ".env: SMTP_HOST")
+    of_files = tuple(key for key in keys if not key.startswith("environment: "))
+    assert of_files == (".env: API_KEY", ".env: SMTP_HOST", "deploy/compose.yaml: environment.TOKEN")
 
 
 def test_mentions_of_old_files_are_found_by_line(root: Path) -> None:

@@ -240,6 +240,16 @@ class StagingConfig(Section):
         "it could send mail or call a paid model.",
     )
     exclude: tuple[str, ...] = Field((), description="Folder and file names (globs) that are not copied.")
+    include: tuple[str, ...] = Field(
+        (),
+        description="Names (globs) that are copied though they are left out otherwise: version control, "
+        "virtual environments, node_modules, caches, pid files.",
+    )
+    shared: tuple[str, ...] = Field(
+        (),
+        description="Large files and folders (globs) that the application only reads: copied once, as one "
+        "file of both copies. Writing to one closes the gate.",
+    )
     env: dict[str, str] = Field({}, description="Overlays the environment of staged processes.")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import asking, copy, langgraph, processes, switch, threads
+from unified_db.migration import asking, copy, langgraph, processes, stage, switch, threads
 from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.edits.names import find_names
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # What copying, merging and comparing took per byte where it was measured (2 cores), with a margin;
 # suites and benchmark take what the configuration allows them.
 _SECONDS_PER_BYTE = 12e-9
+_LARGE_TREE_BYTES = 1_000_000_000
 _RUNTIME_PROBE = "import unified_db.runtime.saver"
 
 
@@ -50,6 +51,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
             benchmark cannot have its values.
     """
     sqlite.require_free_place(config.target_path)
+    stage.require_stageable(config)
     _require_writable(config)
     sources = tuple(_read_source(config, s, scratch=run.path) for s in config.source)
     _require_one_encoding(sources)
@@ -75,6 +77,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         warnings=tuple(_warnings(config, sources)),
         layout=settle(layout, places),
         mentions=tuple(_mentions(config)),
+        reaching=switch.credential_keys(config),
     )
     files.write_durably(run.schema, schema_markdown(plan).encode(), mode=0o600)
     switch.write_patch(config, run)
@@ -165,12 +168,14 @@ def _space_needs(
     total = sum(s.size_bytes + s.wal_bytes for s in sources)
     # In the run's folder: backups, the unified file, a staged copy of each, the archive.
     # Beside the target: the unified file, which is made ready before the application is stopped.
+    # The tree is copied twice, but for what both sides share.
     needs: dict[int, tuple[Path, int]] = {}
-    for folder, factor in ((run.path, 6), (config.target_path.parent, 1)):
+    twice, once = stage.tree_bytes(config)
+    for folder, factor, tree in ((run.path, 6, 2 * twice + once), (config.target_path.parent, 1, 0)):
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         device = existing.stat().st_dev
         known = needs.get(device, (existing, 0))
-        needs[device] = (known[0], known[1] + int(total * factor * 1.05) + (8 << 20))
+        needs[device] = (known[0], known[1] + int(total * factor * 1.05) + tree + (8 << 20))
     for folder, needed in needs.values():
         yield SpaceNeed(folder=folder, needed_bytes=needed, free_bytes=files.free_bytes(folder))
 
@@ -237,6 +242,12 @@ def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iter
         newest_ns = max(mtime_ns for _, _, _, mtime_ns, _ in access.fingerprint(source.path))
         if time.time_ns() - newest_ns > 30 * 86400 * 10**9:
             yield f"{source.label} was last written more than 30 days ago. Is it still the one in use?"
+    twice, _ = stage.tree_bytes(config)
+    if twice > _LARGE_TREE_BYTES:
+        yield (
+            f"The application's tree has {twice / 1e9:.1f} GB, which is copied twice. Name what it "
+            "does not need in [staging] exclude, and what it only reads in [staging] shared."
+        )
     if not config.app.stop:
         yield "[app] stop is empty: you stop the application yourself before the cut-over."
     if not config.suite:

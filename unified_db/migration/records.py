@@ -161,6 +161,8 @@ class MigrationPlan(Record):
     layout: Layout = Layout()
     mentions: tuple[tuple[str, str], ...] = ()
     """(name, "file:line") of where the application would still use the old name of what is renamed."""
+    reaching: tuple[str, ...] = ()
+    """"FILE: KEY" of what looks like a credential or an address, which a staged copy would use."""
 
 
 class Backup(Record):

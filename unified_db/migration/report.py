@@ -320,6 +320,7 @@ def _plan_markdown(account: Account) -> str:
                 tables.collisions(plan),
                 tables.layout(plan),
                 tables.mentions(plan),
+                tables.reaching(plan),
                 tables.sources(plan),
                 tables.planned_tables(plan),
                 tables.edits(account),

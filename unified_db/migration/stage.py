@@ -6,13 +6,12 @@ it left the real files alone, is not known here.
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -25,26 +24,12 @@ from unified_db.migration import switch
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.records import Backups, Record, UnifiedFile
 from unified_db.migration.runs import RunFolder
+from unified_db.migration.tree import Tree
 
 log = logging.getLogger(__name__)
 
 Side = Literal["before", "after"]
 
-SKIPPED_NAMES = frozenset(
-    {
-        ".git",
-        ".hg",
-        ".mypy_cache",
-        ".nox",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".svn",
-        ".tox",
-        ".unify-db",
-        "__pycache__",
-        "node_modules",
-    }
-)
 _SENSITIVE_KEY = re.compile(
     r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)?|CREDENTIAL|AUTH|DSN|SMTP|MAIL|WEBHOOK|URL|URI|HOST|ENDPOINT|ADDRESS",
     re.IGNORECASE,
@@ -91,15 +76,15 @@ class Stages(Record):
 def stage_trees(config: MigrationConfig, run: RunFolder, backups: Backups, unified: UnifiedFile) -> Stages:
     """Copy the application's tree twice: as it is, and switched to the unified file.
 
-    Without version control, virtual environments, caches, the real databases and what
-    `staging.exclude` names. Links stay links, modes are kept. An earlier stage of the run is replaced.
+    An earlier stage of the run is replaced. What is copied, and how, tells :class:`Tree`.
 
     Raises:
         UsageError: `staging.reviewed` is not set, or a database lies outside the application's root.
         EditError: An edit does not fit its file.
     """
-    _require_reviewed(config)
+    require_reviewed(config)
     stages = _lay_out(config, run, backups, unified)
+    shutil.rmtree(run.stage, ignore_errors=True)
     for side in ("before", "after"):
         _build_side(config, stages, "before" if side == "before" else "after")
     reset_databases(stages)
@@ -139,7 +124,13 @@ def real_databases(config: MigrationConfig) -> tuple[Path, ...]:
     return (*_sources(config), config.target_path)
 
 
-def _require_reviewed(config: MigrationConfig) -> None:
+def require_reviewed(config: MigrationConfig) -> None:
+    """Return where a person has looked at what a staged copy of the application would reach.
+
+    Raises:
+        UsageError: `staging.reviewed` is not set; the hint lists the names of what looks like credentials
+            and addresses.
+    """
     if config.staging.reviewed:
         return
     keys = switch.credential_keys(config)
@@ -152,12 +143,40 @@ def _require_reviewed(config: MigrationConfig) -> None:
     )
 
 
+def require_stageable(config: MigrationConfig) -> None:
+    """Return where every database and the commands' folder have a place in a copy of the tree.
+
+    Raises:
+        UsageError: One lies outside of the application's root, and no link in the tree leads there.
+    """
+    _places(config)
+    _relative(config, config.cwd, what="app.cwd")
+
+
+def tree_bytes(config: MigrationConfig) -> tuple[int, int]:
+    """Bytes of the files that are copied for each side, and of those that both sides share."""
+    tree = Tree(config, _places(config))
+    sizes = [(tree.is_shared(path), path.lstat().st_size) for path in tree.files()]
+    return sum(size for shared, size in sizes if not shared), sum(size for shared, size in sizes if shared)
+
+
+def shared_files(stages: Stages) -> dict[Path, tuple[int, int]]:
+    """The files that both staged trees have as one, with size and time of the last write."""
+    found: dict[Path, tuple[int, int]] = {}
+    for folder, _, names in os.walk(stages.after):
+        for path in (Path(folder, name) for name in names):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                found[path.relative_to(stages.after)] = status.st_size, status.st_mtime_ns
+    return found
+
+
 def _lay_out(config: MigrationConfig, run: RunFolder, backups: Backups, unified: UnifiedFile) -> Stages:
-    before, after = run.stage / "before", run.stage / "after"
+    before, after, places = run.stage / "before", run.stage / "after", _places(config)
     old = [
         StagedDatabase(
             origin=item.path,
-            place=before / _relative(config, item.source, what="a source"),
+            place=before / (places.get(item.source) or _relative(config, item.source, what="a source")),
             mode=_mode_of(item.source),
             journal_mode=item.journal_mode,
         )
@@ -165,12 +184,24 @@ def _lay_out(config: MigrationConfig, run: RunFolder, backups: Backups, unified:
     ]
     new = StagedDatabase(
         origin=unified.path,
-        place=after / _relative(config, config.target_path, what="the target"),
+        place=after / places[config.target_path],
         mode=_mode_of(backups.items[0].source),
         journal_mode=None,
     )
     fences = tuple(after / d.place.relative_to(before) for d in old)
     return Stages(before=before, after=after, databases=(*old, new), fences=fences)
+
+
+def _places(config: MigrationConfig) -> dict[Path, Path]:
+    """Each real database to its place below the root: as it is named there, else as it lies there."""
+    named = [(config.resolve(s.path), s.path, "a source") for s in config.source]
+    found: dict[Path, Path] = {}
+    for real, name, what in (*named, (config.target_path, config.target.path, "the target")):
+        place = Path(os.path.normpath(config.root / name))
+        # A link in the tree that leads out of it becomes a folder of the copy, so its name counts.
+        inside = place.is_relative_to(config.root) and not real.is_relative_to(config.root)
+        found[real] = place.relative_to(config.root) if inside else _relative(config, real, what=what)
+    return found
 
 
 def _relative(config: MigrationConfig, path: Path, *, what: str) -> Path:
@@ -192,66 +223,13 @@ def _build_side(config: MigrationConfig, stages: Stages, side: Side) -> None:
     if root.exists():
         shutil.rmtree(root)
     root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _copy_folder(config, config.root, root)
+    twin = stages.after if side == "before" else stages.before
+    Tree(config, _places(config)).copy(root, twin=twin)
     if side == "after":
         switch.apply_edits(config, root, "switch")
         for fence in stages.fences:
             fence.parent.mkdir(parents=True, exist_ok=True)
             fence.write_bytes(_FENCE)
-
-
-def _copy_folder(config: MigrationConfig, folder: Path, copy: Path) -> None:
-    copy.mkdir()
-    for path in _kept_entries(config, folder):
-        if path.is_symlink():
-            _copy_link(config, path, copy / path.name)
-        elif path.is_dir():
-            _copy_folder(config, path, copy / path.name)
-        elif path.is_file():
-            shutil.copy2(path, copy / path.name)
-    shutil.copystat(folder, copy)
-    # A folder that we may not write to could not be removed again.
-    copy.chmod(copy.stat().st_mode | 0o700)
-
-
-def _kept_entries(config: MigrationConfig, folder: Path) -> list[Path]:
-    skipped = {config.state_folder, *_real_paths(config)}
-    # With the real server's pid file a staged one would take itself for running, or stop the real one.
-    globs = ["*.pid", *(glob.rstrip("/") for glob in config.staging.exclude)]
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name not in SKIPPED_NAMES
-        and path not in skipped
-        and not (path / "pyvenv.cfg").exists()
-        and not _is_excluded(path.relative_to(config.root), globs)
-    ]
-
-
-def _is_excluded(relative: Path, globs: list[str]) -> bool:
-    names = (relative.name, relative.as_posix())
-    return any(fnmatch.fnmatch(name, glob) for glob in globs for name in names)
-
-
-def _copy_link(config: MigrationConfig, link: Path, copy: Path) -> None:
-    """Copy a link so that one into the tree leads into the copy and one out of it still leads there."""
-    text, aim = link.readlink(), link.resolve()
-    if not text.is_absolute() and _stays(link, config):
-        copy.symlink_to(text)
-    elif aim.is_relative_to(config.root):
-        copy.symlink_to(os.path.relpath(aim, link.parent))
-    else:
-        copy.symlink_to(aim)
-
-
-def _stays(link: Path, config: MigrationConfig) -> bool:
-    """True where the text of the relative *link* never climbs above the root."""
-    depth = len(link.parent.relative_to(config.root).parts)
-    for part in link.readlink().parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return False
-    return True
 
 
 def _place_database(database: StagedDatabase) -> None:
@@ -276,24 +254,6 @@ def _sources(config: MigrationConfig) -> list[Path]:
     return [config.resolve(s.path) for s in config.source]
 
 
-def _real_paths(config: MigrationConfig) -> list[Path]:
-    # The sources' own names too: where one is a link, the link is not copied either.
-    named = [Path(os.path.normpath(config.root / s.path)) for s in config.source]
-    bases = dict.fromkeys([*_sources(config), config.target_path, *named])
-    return [path for base in bases for path in files.family(base)]
-
-
 def _dotenv_files(config: MigrationConfig) -> list[Path]:
-    return sorted(
-        p for p in _walk_files(config, config.root) if p.name == ".env" or p.name.startswith(".env.")
-    )
-
-
-def _walk_files(config: MigrationConfig, folder: Path) -> Iterator[Path]:
-    for path in _kept_entries(config, folder):
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            yield from _walk_files(config, path)
-        elif path.is_file():
-            yield path
+    tree = Tree(config, _places(config))
+    return sorted(p for p in tree.files() if p.name == ".env" or p.name.startswith(".env."))

@@ -24,7 +24,7 @@ from unified_db.migration import recording as recordings
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.recording import Opening, Recording
 from unified_db.migration.records import Finding
-from unified_db.migration.stage import Side, Stages, real_databases
+from unified_db.migration.stage import Side, Stages, real_databases, shared_files
 from unified_db.migration.watching import Watch
 
 CHECK = "rehearsal leaves the real database files alone"
@@ -63,12 +63,15 @@ class Guard:
         self._others = False
         self._digests: dict[Path, str] = {}
         self._changed: set[Path] = set()
+        self._shared: dict[Path, tuple[int, int]] = {}
+        self._written: list[str] = []
         self._watch: Watch | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         self._look_for_others()
         self._digests = self._digest()
+        self._shared = shared_files(self._stages)
         self._watch = self._open.enter_context(Watch(self._labels))
         return self
 
@@ -81,6 +84,9 @@ class Guard:
         self.look(())
         self._open.close()
         self._look_for_others()
+        now_shared = shared_files(self._stages) if self._shared else {}
+        # Each side may have been made anew since, or lost a file: that is no writing.
+        self._written = [str(p) for p, s in self._shared.items() if now_shared.get(p, s) != s]
         if kind is None and not self._others:
             now = self._digest()
             self._changed = {p for p in self._labels if self._digests.get(p) != now.get(p)}
@@ -109,9 +115,10 @@ class Guard:
 
     def findings(self) -> tuple[Finding, ...]:
         """After the block: one finding that passed, or one for each real file that was not left alone."""
-        measured = self._violations()
-        if measured:
-            return tuple(_finding(label, what, passed=False) for label, what in measured.items())
+        found = [_finding(label, what, passed=False) for label, what in self._violations().items()]
+        found += [_finding_shared(name) for name in self._written]
+        if found:
+            return tuple(found)
         alone = "no staged process opened them; others use them" if self._others else "left alone"
         return (_finding("all", alone, passed=True),)
 
@@ -168,6 +175,16 @@ def _answers(config: MigrationConfig) -> bool:
 def _said(opening: Opening) -> str:
     by = f"{_EVENTS.get(opening.event, 'opened')} by process {opening.pid}"
     return f"{by} at {opening.place}" if opening.place else by
+
+
+def _finding_shared(name: str) -> Finding:
+    return Finding(
+        check="files that both staged copies share are only read",
+        where=name,
+        required="only read (staging.shared)",
+        measured="written to, so one side saw what the other wrote",
+        passed=False,
+    )
 
 
 def _finding(where: str, measured: str, *, passed: bool) -> Finding:

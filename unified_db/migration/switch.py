@@ -25,7 +25,8 @@ from unified_db.migration.edits import (
     python_values,
     texts,
 )
-from unified_db.migration.edits.survey import credential_keys, find_mentions
+from unified_db.migration.edits.reach import credential_keys
+from unified_db.migration.edits.survey import find_mentions
 from unified_db.migration.records import EditPreview
 from unified_db.migration.runs import RunFolder
 
@@ -193,11 +194,16 @@ def write_patch(config: MigrationConfig, run: RunFolder) -> Path:
 
 
 def install_requirement() -> str:
-    """What pip installs this unify-db from again, for hints; its bare name where that is not known."""
+    """What pip installs this unify-db from again, for hints: a wheel, a folder or a repository.
+
+    Never its bare name, which on a public index may be a stranger's: where it is not known whence this
+    one came, a person has to say.
+    """
     try:
-        return plain.own_requirement(Path("pip"))
+        requirement = plain.own_requirement(Path("pip"))
     except EditError:
-        return "unify-db"
+        return "PATH-OR-URL-OF-ITS-WHEEL"
+    return masking.mask_line(requirement) if " @ " in requirement else "PATH-OR-URL-OF-ITS-WHEEL"
 
 
 def _plan(

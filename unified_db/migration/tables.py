@@ -159,6 +159,12 @@ def mentions(plan: MigrationPlan) -> Table:
     return _table("Still to be edited, since they name what is renamed", "name | place", rows)
 
 
+def reaching(plan: MigrationPlan) -> Table:
+    """Settings that look like credentials or addresses, by name alone."""
+    rows = [(name(where), name(key)) for where, _, key in (r.partition(": ") for r in plan.reaching)]
+    return _table("What a staged copy would use: review it before the rehearsal", "where | key", rows)
+
+
 def edits(account: Account) -> Table:
     """The edits that switch and archive make."""
     rows = [

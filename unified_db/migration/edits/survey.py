@@ -1,4 +1,4 @@
-"""Looks through an application's tree: which keys reach the world, which files name an old path."""
+"""Looks through an application's tree: its files, and which of them name an old path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.edits import dotenv, masking
 
 _MAX_BYTES = 1_000_000
 SKIPPED_FOLDERS = {
@@ -30,39 +29,6 @@ SKIPPED_FOLDERS = {
     "site-packages",
     ".unify-db",
 }
-_TEMPLATE_ENDS = ("example", "sample", "template", "dist", "tmpl")
-# Names of keys that let a process act for somebody, or say whom it talks to.
-_REACHING_NAME = re.compile(
-    r"key\b|_key_|secret|token|passw|pwd|credential|auth|dsn|"
-    r"ur[il]\b|host|server|endpoint|address|smtp|mail|webhook|broker|proxy|bucket|account",
-    re.IGNORECASE,
-)
-_ADDRESS = re.compile(r"^[a-zA-Z][\w+.-]*://|[^\s@]+@[^\s@]+\.\w+")
-_HARMLESS = re.compile(r"(?:true|false|yes|no|on|off|\d+)?|sqlite[\w+]*:.*|file:.*", re.IGNORECASE)
-
-
-def credential_keys(config: MigrationConfig) -> tuple[str, ...]:
-    """`file: KEY` of every key in a dotenv file that looks like a credential or an address, sorted.
-
-    A staged copy of the application runs with them. Templates such as `.env.example` are left out,
-    and so are SQLite's own addresses.
-    """
-    found: set[str] = set()
-    for file in walk_tree(config):
-        if masking.is_dotenv(file.name) and not file.name.endswith(_TEMPLATE_ENDS):
-            text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-            found |= {
-                f"{config.label(file)}: {name}"
-                for name, value, _ in dotenv.read(text)
-                if name and _reaches_out(name, value or "")
-            }
-    return tuple(sorted(found))
-
-
-def _reaches_out(name: str, value: str) -> bool:
-    if _HARMLESS.fullmatch(value.strip()):
-        return False
-    return bool(_REACHING_NAME.search(name) or _ADDRESS.search(value))
 
 
 def find_mentions(config: MigrationConfig, paths: Sequence[str]) -> tuple[str, ...]:
