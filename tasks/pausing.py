@@ -110,11 +110,15 @@ class _Desk:
             # With settings of its own, however few: Prefect lends us the flow's client otherwise.
             with get_client(httpx_settings={}, sync_client=True) as client:
                 act(client)
-        except Exception:
+        except Exception as error:
             if not self._failed:
-                log.info("Prefect cannot be asked at the moment; the run waits all the same", exc_info=True)
+                bug = not isinstance(error, httpx.HTTPError)
+                said = "Prefect cannot be asked at the moment (%s); the run waits all the same"
+                log.info(said, type(error).__name__, exc_info=bug)
             self._failed = True
         else:
+            if self._failed:
+                log.info("Prefect answers again; the run waits")
             self._failed = False
 
     def _look(self, client: SyncPrefectClient) -> None:

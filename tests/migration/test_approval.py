@@ -242,6 +242,13 @@ def test_a_run_whose_process_died_is_closed_when_its_time_is_over(app: TinyAppli
     assert asking.tree() == asking.before
 
 
+def test_an_archived_run_that_is_resumed_stays_archived(asking: Asking) -> None:
+    going = asking.ask()
+    asking.json("approve", asking.run.name)
+    assert asking.end(going)["state"] == "archived"
+    assert asking.json("resume", asking.run.name)["state"] == "archived"
+
+
 def test_another_process_with_the_same_number_is_not_the_one_that_waits(tmp_path: Path) -> None:
     run = create_run(tmp_path / ".unify-db")
     Journal(run).write("run", "begin", pid=os.getpid())

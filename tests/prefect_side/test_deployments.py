@@ -19,7 +19,9 @@ import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
+from unified_db.migration.journal import read_state
 from unified_db.migration.processes import Server, free_port, log_tail
+from unified_db.migration.runs import list_runs
 
 REPOSITORY = Path(__file__).parent.parent.parent
 DEPLOYED_S = 120
@@ -128,6 +130,37 @@ def test_a_closed_gate_is_a_red_task_that_says_why(checkout: Checkout, tmp_path:
     assert "benchmark" not in tasks
     keys = {a["key"] for a in checkout.ask("artifacts/filter", filters)}
     assert {"unify-suites", "unify-summary"} <= keys
+
+
+def test_a_run_that_waits_for_a_person_takes_no_slot_and_switches_when_it_is_approved(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    asking = TinyApplication.create(tmp_path)
+    asking.configure(approval={"mode": "ask", "timeout": "10m"})
+    created = {
+        name: checkout.ask(
+            f"deployments/{checkout.ask(f'deployments/name/unify-db/{name}')['id']}/create_flow_run",
+            {"parameters": parameters},
+        )["id"]
+        for name, parameters in (
+            ("unify-db", {"config": str(asking.toml), "dry_run": False}),
+            ("dry-run", {}),
+        )
+    }
+    other = checkout.wait_for_end(created["dry-run"])
+    assert other["state_type"] == "COMPLETED"
+    waiting = checkout.ask(f"flow_runs/{created['unify-db']}")
+    assert waiting["state_type"] == "PAUSED", "it waits while the other one goes on and ends"
+    (run,) = list_runs(asking.root / ".unify-db")
+    answer = {"decision": "approve", "decided_by": "Ada", "evidence": run.evidence_digest()[:8]}
+    resumed = checkout.ask(f"flow_runs/{waiting['id']}/resume", {"run_input": answer})
+    assert resumed["status"] == "ACCEPT"
+    try:
+        assert checkout.wait_for_end(waiting["id"])["state_type"] == "COMPLETED"
+        assert asking.unified.exists()
+        assert read_state(run).state == "archived"
+    finally:
+        asking.stop()
 
 
 def test_the_pool_runs_one_at_a_time(checkout: Checkout) -> None:

@@ -217,6 +217,8 @@ def _judge(entries: list[Entry]) -> tuple[StateName, str]:
     reason = ""
     for entry in entries:
         key = (entry.event, entry.status)
+        if key == ("run", "resumed") and state in {"switched", "archived"}:
+            continue  # what was done stays done, whoever looks at the run again
         if key == ("run", "failed"):
             state = "closed" if entry.fields.get("closed") else "interrupted"
             reason = str(entry.fields.get("reason", ""))

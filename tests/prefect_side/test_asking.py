@@ -1,0 +1,265 @@
+"""A person decides in Prefect: on a real server, which may restart, and with the command beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.through_prefect import SETTINGS, wait_until_healthy
+from tests.conftest import look_at
+from tests.prefect_side.tiny_application import TinyApplication
+from unified_db.migration import decisions
+from unified_db.migration.journal import read_state
+from unified_db.migration.processes import Server, free_port
+from unified_db.migration.records import Approval
+from unified_db.migration.runs import list_runs
+
+REPOSITORY = Path(__file__).parents[2]
+# With the API gone the flow's last steps wait for it twice.
+WAIT_S = 240
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+class Prefect:
+    """A server of its own, which may be stopped and started again on the same database."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port, self._stack = folder, free_port(), ExitStack()
+        self.url = f"http://127.0.0.1:{self._port}/api"
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+            **SETTINGS,
+            "PREFECT_HOME": str(folder / "home"),
+            "PREFECT_API_URL": self.url,
+            "PYTHONPATH": str(REPOSITORY),
+        }
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
+        command += ["--host", "127.0.0.1", "--port", str(self._port)]
+        log = self._folder / "server.log"
+        self._stack.enter_context(Server.start(command, cwd=self._folder, env=self.env, log_file=log))
+        wait_until_healthy(self.url)
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def ask(self, path: str, body: object | None = None) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/{path}", data=content, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def state_of(self, flow_run: str) -> dict[str, Any]:
+        return dict(self.ask(f"flow_runs/{flow_run}")["state"])
+
+    def wait_for(self, flow_run: str, state: str, *, but: str = "") -> dict[str, Any]:
+        """The state of *flow_run* once it is a *state*, and another one than *but*."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            found = self.state_of(flow_run)
+            if found["type"] == state and found["id"] != but:
+                return found
+            time.sleep(0.2)
+        pytest.fail(f"flow run {flow_run} did not become {state}, but is {found['type']}")
+
+    def resume(self, flow_run: str, **answer: str) -> dict[str, Any]:
+        """What the button in Prefect's pages does."""
+        return dict(self.ask(f"flow_runs/{flow_run}/resume", {"run_input": answer} if answer else {}))
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    server = Prefect(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    yield server
+    server.stop()
+
+
+class Waiting:
+    """A run of *app* with a played rehearsal that waits for a person and is shown in *prefect*."""
+
+    def __init__(self, app: TinyApplication, prefect: Prefect, log: Path) -> None:
+        self.app, self.prefect = app, prefect
+        app.configure(approval={"mode": "ask", "timeout": "10m"})
+        self.before = self.tree()
+        known = {r["id"] for r in prefect.ask("flow_runs/filter", {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.migration.asked", "run", "--json"],
+            cwd=app.root,
+            env=prefect.env,
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            text=True,
+        )
+        self.flow_run = self._find(known)
+        self.pause = prefect.wait_for(self.flow_run, "PAUSED")
+        (self.run,) = list_runs(app.root / ".unify-db")
+        question = decisions.load_question(self.run)
+        assert question is not None
+        self.digest = question.evidence_sha256
+
+    def _find(self, known: set[str]) -> str:
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            for run in self.prefect.ask("flow_runs/filter", {}):
+                if run["id"] not in known:
+                    return str(run["id"])
+            time.sleep(0.2)
+        pytest.fail("no flow run began")
+
+    def tree(self) -> dict[str, tuple[object, ...]]:
+        return {n: f for n, f in look_at(self.app.root).items() if not n.startswith(".unify-db")}
+
+    def command(self, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.migration.asked", *arguments, "--json"],
+            cwd=self.app.root,
+            env=self.prefect.env,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        return dict(json.loads(done.stdout))
+
+    def end(self) -> dict[str, Any]:
+        out, _ = self.process.communicate(timeout=WAIT_S)
+        return dict(json.loads(out))
+
+
+@pytest.fixture
+def waiting(tiny: TinyApplication, prefect: Prefect, tmp_path: Path) -> Iterator[Waiting]:
+    run = Waiting(tiny, prefect, tmp_path / "run.log")
+    yield run
+    run.process.kill()
+    run.process.wait()
+
+
+def test_the_form_is_shown_has_no_default_and_its_page_shows_the_evidence(waiting: Waiting) -> None:
+    keys = waiting.pause["state_details"]["run_input_keyset"]
+    path = f"flow_runs/{waiting.flow_run}/input"
+    schema = waiting.prefect.ask(f"{path}/{keys['schema']}")
+    assert schema["required"] == ["decision", "decided_by", "evidence"]
+    assert schema["properties"]["decision"]["enum"] == ["approve", "reject"]
+    assert "unify-approval" in waiting.prefect.ask(f"{path}/{keys['description']}")
+    filters = {
+        "flow_runs": {"id": {"any_": [waiting.flow_run]}},
+        "artifacts": {"key": {"any_": ["unify-approval"]}},
+    }
+    (page,) = waiting.prefect.ask("artifacts/filter", filters)
+    assert waiting.digest in page["data"]
+    assert f"unify-db approve {waiting.run.name} --evidence {waiting.digest[:12]}" in page["data"]
+    assert "benchmark" in page["data"]
+
+    for answer in (
+        {},
+        {"decision": "approve"},
+        {"decision": "perhaps", "decided_by": "A", "evidence": "a" * 8},
+    ):
+        assert waiting.prefect.resume(waiting.flow_run, **answer)["status"] == "REJECT"
+    assert read_state(waiting.run).state == "waiting"
+    assert waiting.tree() == waiting.before
+    waiting.command("reject", waiting.run.name)
+    waiting.end()
+
+
+def test_an_approval_in_prefect_switches_after_a_refused_one_and_a_restart_of_the_server(
+    waiting: Waiting,
+) -> None:
+    prefect, flow_run = waiting.prefect, waiting.flow_run
+    wrong = {"decision": "approve", "decided_by": "Ada", "evidence": "deadbeefdeadbeef"}
+    assert prefect.resume(flow_run, **wrong)["status"] == "ACCEPT"
+    again = prefect.wait_for(flow_run, "PAUSED", but=waiting.pause["id"])
+    keys = again["state_details"]["run_input_keyset"]
+    about = prefect.ask(f"flow_runs/{flow_run}/input/{keys['description']}")
+    assert "The last answer was not taken" in about
+    assert decisions.load_decision(waiting.run) is None
+
+    prefect.stop()
+    with pytest.raises(urllib.error.URLError):
+        prefect.state_of(flow_run)
+    time.sleep(5)
+    assert waiting.process.poll() is None, "the run waits on"
+    prefect.start()
+    assert prefect.state_of(flow_run)["type"] == "PAUSED"
+    assert waiting.tree() == waiting.before
+
+    right = {**wrong, "evidence": waiting.digest[:8], "reason": "looked at it"}
+    assert prefect.resume(flow_run, **right)["status"] == "ACCEPT"
+    done = waiting.end()
+    assert (done["exit_code"], done["state"]) == (0, "archived")
+    approval = waiting.run.load("approval", Approval)
+    assert approval is not None
+    assert (approval.approved_by, approval.evidence_sha256) == ("Ada", waiting.digest)
+    decision = decisions.load_decision(waiting.run)
+    assert decision is not None
+    assert (decision.through, decision.reason) == ("Prefect", "looked at it")
+    assert prefect.state_of(flow_run)["type"] == "COMPLETED"
+
+
+def test_a_rejection_in_prefect_is_a_red_task_and_leaves_every_byte(waiting: Waiting) -> None:
+    answer = {"decision": "reject", "decided_by": "Ada", "evidence": waiting.digest, "reason": "not today"}
+    assert waiting.prefect.resume(waiting.flow_run, **answer)["status"] == "ACCEPT"
+    done = waiting.end()
+    assert (done["exit_code"], done["state"]) == (3, "closed")
+    assert waiting.tree() == waiting.before
+    state = waiting.prefect.state_of(waiting.flow_run)
+    assert state["type"] == "FAILED"
+    assert "rejected by Ada" in state["message"]
+    tasks = waiting.prefect.ask(
+        "task_runs/filter", {"flow_runs": {"id": {"any_": [waiting.flow_run]}}, "limit": 50}
+    )
+    assert {t["name"]: t["state_type"] for t in tasks}["ask"] == "FAILED"
+
+
+def test_the_command_decides_too_and_ends_the_pause(waiting: Waiting) -> None:
+    said = waiting.command("approve", waiting.run.name, "--by", "Ada")
+    assert said["exit_code"] == 0
+    assert waiting.end()["state"] == "archived"
+    assert waiting.prefect.state_of(waiting.flow_run)["type"] == "COMPLETED"
+    late = waiting.prefect.resume(waiting.flow_run, decision="reject", decided_by="B", evidence="a" * 8)
+    assert late["status"] == "ABORT"
+
+
+def test_the_command_decides_and_the_run_switches_with_the_server_gone(waiting: Waiting) -> None:
+    waiting.prefect.stop()
+    try:
+        assert waiting.command("approve", waiting.run.name)["exit_code"] == 0
+        assert waiting.end()["state"] == "archived"
+    finally:
+        waiting.prefect.start()
+
+
+def test_a_flow_run_that_is_resumed_without_the_form_is_paused_again(waiting: Waiting) -> None:
+    body = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    waiting.prefect.ask(f"flow_runs/{waiting.flow_run}/set_state", body)
+    again = waiting.prefect.wait_for(waiting.flow_run, "PAUSED", but=waiting.pause["id"])
+    assert again["state_details"]["run_input_keyset"] != waiting.pause["state_details"]["run_input_keyset"]
+    assert decisions.load_decision(waiting.run) is None
+    waiting.command("reject", waiting.run.name)
+    waiting.end()
+
+
+def test_a_cancelled_wait_is_a_rejection(waiting: Waiting) -> None:
+    body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    waiting.prefect.ask(f"flow_runs/{waiting.flow_run}/set_state", body)
+    done = waiting.end()
+    assert done["state"] == "closed"
+    assert waiting.tree() == waiting.before
+    decision = decisions.load_decision(waiting.run)
+    assert decision is not None
+    assert (decision.choice, decision.reason) == ("reject", "the flow run was cancelled")
