@@ -22,7 +22,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
-from prefect.input import Keyset, RunInput, keyset_from_paused_state
+from prefect.input import RunInput, keyset_from_paused_state
 from prefect.states import Paused, Running
 from pydantic import Field
 
@@ -82,7 +82,7 @@ class _Desk:
 
     def __init__(self, run: RunFolder, question: Question, flow_run: uuid.UUID) -> None:
         self._run, self._question, self._flow_run = run, question, flow_run
-        self._keyset: Keyset | None = None
+        self._keyset: dict[str, str] | None = None
         self._looks = 0
         self._failed = False
         self._over = threading.Event()
@@ -123,9 +123,12 @@ class _Desk:
 
     def _look(self, client: SyncPrefectClient) -> None:
         state = client.read_flow_run(self._flow_run).state
-        if state is None or state.is_paused():
+        if state is None:
             return
-        if state.is_cancelling() or state.is_cancelled():
+        if state.is_paused():
+            # The server's own word: the answer to our pause may have been lost on its way.
+            self._keyset, self._looks = state.state_details.run_input_keyset, 0
+        elif state.is_cancelling() or state.is_cancelled():
             self._decide("reject", by="Prefect", reason="the flow run was cancelled")
         elif state.is_running():
             if self._keyset is None:
@@ -138,18 +141,18 @@ class _Desk:
             pause_key=uuid.uuid4().hex, pause_expiration_time=self._question.expires_at + _GRACE
         )
         keyset = keyset_from_paused_state(pause)
-        pause.state_details.run_input_keyset = {str(name): key for name, key in keyset.items()}
+        kept = {str(name): key for name, key in keyset.items()}
+        pause.state_details.run_input_keyset = kept
         about = report.question_markdown(self._run, refused=refused)
         for key, value in (
             (keyset["schema"], Decide.model_json_schema()),
             (keyset["description"], about),
         ):
             client.create_flow_run_input(self._flow_run, key, json.dumps(value))
-        result = client.set_flow_run_state(self._flow_run, pause)
-        if result.status is SetStateStatus.ACCEPT:
-            self._keyset, self._looks = keyset, 0
+        if client.set_flow_run_state(self._flow_run, pause).status is SetStateStatus.ACCEPT:
+            self._keyset, self._looks = kept, 0
 
-    def _take_answer(self, client: SyncPrefectClient, keyset: Keyset) -> None:
+    def _take_answer(self, client: SyncPrefectClient, keyset: dict[str, str]) -> None:
         try:
             answer = Decide.model_validate_json(
                 client.read_flow_run_input(self._flow_run, keyset["response"])
