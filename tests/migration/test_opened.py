@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from unified_db.migration.opened import IN_MEMORY, Probe
+from unified_db.migration.opened import Probe
+from unified_db.migration.recording import Recording
 
 
 @pytest.fixture
@@ -15,8 +16,12 @@ def database(tmp_path):
     return folder / "app.db"
 
 
+def make_probe(tmp_path, database):
+    return Probe(tmp_path / "probe", [database], Recording(tmp_path / "recording", root=tmp_path))
+
+
 def follow(tmp_path, database, *command, env=None):
-    probe = Probe(tmp_path / "probe", [database])
+    probe = make_probe(tmp_path, database)
     with probe:
         environment = probe.environment({**os.environ, **(env or {})})
         done = subprocess.run(
@@ -32,23 +37,11 @@ def python(code, *options):
 CONNECTS = "import sqlite3; sqlite3.connect({!r}).execute('SELECT 1 FROM sqlite_master')"
 
 
-@pytest.mark.parametrize(
-    "database_name",
-    ["data/app.db", "file:data/app.db?mode=ro", "file:data/%61pp.db", "./data/../data/app.db"],
-)
-def test_a_python_process_tells_what_it_connects_to(tmp_path, database, database_name):
-    code = f"import sqlite3; sqlite3.connect({database_name!r}, uri=True)"
-    probe, _ = follow(tmp_path, database, *python(code))
-    (connection,) = probe.connections()
-    assert connection.path == database
-    assert connection.process.split()[1] == sys.executable
-
-
 @pytest.mark.parametrize("name", [":memory:", "", "file::memory:", "file:x?mode=memory&cache=shared"])
 def test_a_database_without_a_file_is_told_as_such(tmp_path, database, name):
     probe, _ = follow(tmp_path, database, *python(f"import sqlite3; sqlite3.connect({name!r}, uri=True)"))
-    assert [c.path for c in probe.connections()] == [IN_MEMORY]
-    assert probe.opened == set()
+    assert probe.recording.in_memory()
+    assert probe.opened == probe.others == set()
 
 
 # -I: nothing of ours is in the process, as in one of another language.
@@ -82,7 +75,7 @@ def test_no_program_opens_a_database_unseen_however_short(tmp_path, database, co
     probe, done = follow(tmp_path, database, *python(code, "-I"))
     assert done.returncode == 0, done.stderr
     assert probe.opened == {database}
-    assert probe.connections() == ()
+    assert probe.recording.heard == 0
 
 
 def test_a_database_that_nobody_opens_is_not_told(tmp_path, database):
@@ -91,18 +84,11 @@ def test_a_database_that_nobody_opens_is_not_told(tmp_path, database):
     assert probe.opened == set()
 
 
-def test_many_processes_at_once_do_not_mix_what_they_note(tmp_path, database):
-    code = (
-        "import os, sqlite3\n"
-        "for n in range(8):\n"
-        "    if not os.fork():\n"
-        "        for m in range(20): sqlite3.connect(f'data/{n}-{m}.db').close()\n"
-        "        os._exit(0)\n"
-        "for n in range(8): os.wait()\n"
-    )
-    probe, _ = follow(tmp_path, database, *python(code))
-    expected = {tmp_path / "data" / f"{n}-{m}.db" for n in range(8) for m in range(20)}
-    assert {c.path for c in probe.connections()} == expected
+def test_a_database_that_nobody_named_is_told_where_python_connects_to_it(tmp_path, database):
+    probe, _ = follow(tmp_path, database, *python(CONNECTS.format("data/other.db")))
+    assert probe.others == {tmp_path / "data" / "other.db"}
+    assert probe.opened == set()
+    assert not probe.recording.in_memory()
 
 
 def test_a_sitecustomize_of_the_application_is_loaded_as_without_us(tmp_path, database):
@@ -110,7 +96,7 @@ def test_a_sitecustomize_of_the_application_is_loaded_as_without_us(tmp_path, da
     code = f"print(LOADED); import sitecustomize as s; print(s.__file__); {CONNECTS.format('data/app.db')}"
     probe, done = follow(tmp_path, database, *python(code), env={"PYTHONPATH": str(tmp_path)})
     assert done.stdout.split() == [str(tmp_path / "sitecustomize.py")] * 2, done.stderr
-    assert [c.path for c in probe.connections()] == [database]
+    assert probe.recording.databases() == {database}
 
 
 def test_an_interpreter_that_follows_no_search_path_runs_pytest_as_ever(tmp_path, database):
@@ -133,8 +119,8 @@ def test_what_lies_on_the_search_path_shadows_nothing(tmp_path, database):
 
 
 def test_without_the_kernels_help_who_has_a_file_open_is_looked_at(tmp_path, database, monkeypatch):
-    monkeypatch.setattr("unified_db.migration.opened.sys.platform", "elsewhere")
-    probe = Probe(tmp_path / "probe", [database])
+    monkeypatch.setattr("unified_db.migration.watching.sys.platform", "elsewhere")
+    probe = make_probe(tmp_path, database)
     with probe, database.open("rb"):
         probe.look([os.getppid()])
         assert probe.opened == set()

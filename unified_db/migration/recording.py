@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 _PROBE = Path(__file__).with_name("probe")
 _FOLDER_KEY = "UNIFY_DB_OPENED"
-_NO_FILE = "process"
+# Noted too, but no opening of a file.
+_STARTED, _IN_MEMORY = "process", "memory"
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,23 @@ class Recording:
 
     def openings(self) -> tuple[Opening, ...]:
         """Everything that was noted so far, each file once for each process and kind of opening."""
-        return tuple(o for note in self._notes() for o in _read(note) if o.event != _NO_FILE)
+        return tuple(o for o in self._noted() if o.event not in {_STARTED, _IN_MEMORY})
 
     def databases(self) -> frozenset[Path]:
         """The files that were opened through Python's SQLite so far; absolute, links followed."""
         return frozenset(o.path for o in self.openings() if o.event == "sqlite3.connect")
 
+    def in_memory(self) -> bool:
+        """True where a database without a file was opened through Python's SQLite."""
+        return any(o.event == _IN_MEMORY for o in self._noted())
+
     @property
     def heard(self) -> int:
         """How many processes were listened to; with 0, that nothing was noted means nothing."""
         return len(self._notes())
+
+    def _noted(self) -> Iterator[Opening]:
+        return (opening for note in self._notes() for opening in _read(note))
 
     def _notes(self) -> list[Path]:
         return sorted(self._folder.glob("*.opened"))

@@ -6,7 +6,6 @@ database files it opened. How two runs compare is not known here.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 from unified_db.migration import junit, kept_output, processes, stage, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
-from unified_db.migration.opened import Connection, Probe
+from unified_db.migration.opened import Probe
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.stage import Side, Stages
 from unified_db.migration.strays import Guard
@@ -51,14 +50,16 @@ class SuiteRun:
         problem: Why the run as a whole cannot count, empty where it can.
         exit_code: Of the command; 0 where it is not known.
         opened: Databases of the staged tree (and fences at old places) that it opened.
-        connections: All databases that its Python processes connected to.
+        others: The databases besides that its Python processes connected to.
+        in_memory: True where they used one without a file.
     """
 
     tests: dict[str, Case] = field(default_factory=dict)
     problem: str = ""
     exit_code: int = 0
     opened: frozenset[Path] = frozenset()
-    connections: tuple[Connection, ...] = ()
+    others: frozenset[Path] = frozenset()
+    in_memory: bool = False
 
     def outcome(self, test: str) -> str:
         """What *test* did; absent where it is not there."""
@@ -96,9 +97,10 @@ class Rehearsal:
         """Run *suite* on *side*, with fresh databases; pytest runs nothing but the node ids in *only*."""
         stage.reset_databases(self.stages, side=side)
         name = self._name(suite, side, attempt)
-        probe = Probe(self._place("probe", name), self._databases(side))
+        recording = self._guard.record(name, side)
+        probe = Probe(self._place("probe", name), self._databases(side), recording)
         if only:
-            probe.select(json.dumps(sorted(only)))
+            probe.select(only)
         which = f"{wording.count(len(only), 'test')} alone" if only else "running"
         log.info("%s: %s on %s", suite.name, which, _FILES_OF[side])
         with probe:
@@ -117,6 +119,11 @@ class Rehearsal:
         """Run *suite* on a before side that is made anew: leftovers would fail tests for themselves."""
         stage.rebuild_before(self.config, self.stages)
         return self.run_suite(suite, "before", attempt=attempt, only=only)
+
+    @property
+    def unified_file(self) -> Path:
+        """The copy of the unified file that suites have on the after side."""
+        return next(d.place for d in self.stages.databases if d.place.is_relative_to(self.stages.after))
 
     def temporary(self, suite: SuiteConfig, side: Side) -> Path:
         """Where *suite* has its temporary files on *side*, in its first run there."""
@@ -138,7 +145,7 @@ class Rehearsal:
         return processes.run_command(
             self.config.command(suite.command, root=root, port=port, junit=junit_file),
             cwd=stage.staged_cwd(self.config, root),
-            env=probe.environment(self._guard.record(name, side).environment(env)),
+            env=probe.environment(env),
             log_file=self._folder / f"{name}.log",
             timeout_s=suite.timeout_s,
             watch=watch,
@@ -154,7 +161,8 @@ class Rehearsal:
             problem=f"{ran.problem}{during}",
             exit_code=result.exit_code,
             opened=probe.opened,
-            connections=probe.connections(),
+            others=probe.others,
+            in_memory=probe.recording.in_memory(),
         )
 
     def _databases(self, side: Side) -> list[Path]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from unified_db.migration import junit, reruns, strays, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
-from unified_db.migration.opened import IN_MEMORY
 from unified_db.migration.records import Finding, GateName, SuiteFiles, SuitesEvidence, TestOutcome, Verdict
 from unified_db.migration.rehearsal import WHOLE_SUITE, Rehearsal, SuiteRun
 from unified_db.migration.reruns import Reruns
@@ -77,7 +76,7 @@ def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig) -> _Compared:
     # What broke off closes the gate by itself; its tests cannot be told apart from those that never ran.
     broke_off = before.problem or after.problem
     again = {} if broke_off else reruns.run_again(rehearsal, suite, _find_suspects(before, after))
-    unified = rehearsal.config.target_path.relative_to(rehearsal.config.root)
+    unified = rehearsal.unified_file
     return _Compared(
         suite,
         before,
@@ -87,7 +86,7 @@ def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig) -> _Compared:
             suite=suite.name,
             before=_describe_files(rehearsal, suite, "before", before),
             after=_describe_files(rehearsal, suite, "after", after),
-            unified=rehearsal.stages.after / unified in after.opened,
+            unified=unified in after.opened,
         ),
         uses_old_files=bool(before.opened),
     )
@@ -140,15 +139,13 @@ def _describe_files(rehearsal: Rehearsal, suite: SuiteConfig, side: Side, ran: S
         f"{path.relative_to(root)}{' (its old place)' if path in rehearsal.stages.fences else ''}"
         for path in sorted(ran.opened)
     ]
-    staged = {path.resolve() for path in ran.opened}
-    others = sorted({c.path for c in ran.connections} - staged)
     temporary = rehearsal.temporary(suite, side).resolve()
-    own = [path for path in others if path.is_relative_to(temporary)]
-    elsewhere = [path for path in others if path not in own and path != IN_MEMORY]
+    own = [path for path in ran.others if path.is_relative_to(temporary)]
+    elsewhere = sorted(ran.others.difference(own))
     shown = [_label_of(path, root) for path in elsewhere[:_MOST_FILES]]
     more = [f"{len(elsewhere) - _MOST_FILES} more"] if len(elsewhere) > _MOST_FILES else []
     temporaries = [f"{wording.count(len(own), 'temporary file')} of its own"] if own else []
-    return (*named, *shown, *more, *temporaries, *(["in memory"] if IN_MEMORY in others else []))
+    return (*named, *shown, *more, *temporaries, *(["in memory"] if ran.in_memory else []))
 
 
 def _label_of(path: Path, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Loaded by every Python process of a rehearsed suite, before any code of its own: our probe begins here.
+"""Loaded by every staged Python process, before any code of its own: our probes begin here.
 
 An interpreter imports one `sitecustomize`, so the one that would have been loaded without ours follows.
 """
@@ -22,11 +22,10 @@ def _begin() -> None:
     ours = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib slows every start
     # To the end: nothing of the application's may be shadowed by what lies in our folder.
     sys.path[:] = [entry for entry in sys.path if entry != ours] + [ours]
-    folder = os.environ.get("UNIFY_DB_PROBE")
-    if folder:
+    if os.environ.get("UNIFY_DB_PROBE"):
         import unify_db_probe  # type: ignore[import-not-found]  # on the path, as this file is
 
-        unify_db_probe.follow(folder)
+        unify_db_probe.await_pytest()
     folder = os.environ.get("UNIFY_DB_OPENED")
     if folder:
         import unify_db_touches  # type: ignore[import-not-found]  # as above

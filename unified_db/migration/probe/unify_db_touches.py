@@ -60,6 +60,9 @@ class _Notes:
         is_database = event == "sqlite3.connect"
         if is_database:
             name = _without_uri(name)
+            if not name:
+                self._consider_memory()
+                return
         elif name.endswith((".py", ".pyc", ".so")):
             return  # imports: thousands of them, and none is a database
         key = (name if name.startswith("/") else os.path.join(os.getcwd(), name), is_database)  # noqa: PTH109, PTH118 -- as above
@@ -71,6 +74,12 @@ class _Notes:
         real = os.path.realpath(name)
         if is_database or real in self._watched:
             self._write(event, real, self._place())
+
+    def _consider_memory(self) -> None:
+        self.begin()
+        if ":memory:" not in self._seen:
+            self._seen.add(":memory:")
+            self._write("memory", ":memory:", "")
 
     def _place(self) -> str:
         """The innermost line of the staged tree that led here, as "FILE:LINE"; empty for none."""
