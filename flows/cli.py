@@ -133,7 +133,7 @@ def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: Deb
         from flows import order
         from flows.answers import answer_page
         from flows.direct import Direct
-        from unified_db.migration import report
+        from unified_db.migration import phase_pages
 
         loaded = _load(config)
         call.run = order.begin(loaded, dry_run=True)
@@ -141,7 +141,7 @@ def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: Deb
         rows = sum(t.rows for s in found.sources for t in s.tables)
         message = f"{len(found.sources)} sources, {rows:,} rows, about {found.estimated_s:.0f} s of work"
         facts = {"plan": found.model_dump(mode="json")}
-        page = report.phase_markdown("plan", call.run)
+        page = phase_pages.phase_markdown("plan", call.run)
         return answer_page(message, page, run=call.run, facts=facts)
 
     _serve(Call("plan", as_json, debug), work)

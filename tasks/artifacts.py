@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext, TaskRunContext
 
 from unified_db import pieces
-from unified_db.migration import report
+from unified_db.migration import phase_pages, report
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger("unified_db.artifacts")
@@ -43,7 +43,9 @@ def publish(phase: str, run: RunFolder) -> None:
     """Show what *phase* left in the folder of *run*, as a page and, where it fits, as a table."""
     if not _in_a_prefect_run():
         return
-    _guarded(lambda: _publish_page(f"unify-{phase}", report.phase_markdown(phase, run), _title(phase, run)))
+    _guarded(
+        lambda: _publish_page(f"unify-{phase}", phase_pages.phase_markdown(phase, run), _title(phase, run))
+    )
     _guarded(lambda: _publish_table(phase, run))
 
 
@@ -114,7 +116,7 @@ def _publish_page(key: str, markdown: str, title: str) -> None:
 
 
 def _publish_table(phase: str, run: RunFolder) -> None:
-    rows = report.phase_table(phase, run)
+    rows = phase_pages.phase_table(phase, run)
     if rows:
         key = artifact_key(f"unify-{phase}-table")
         _bounded(lambda: create_table_artifact(table=rows, key=key, description=_title(phase, run)))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import unify
 from tests.prefect_side.tiny_application import TinyApplication
-from unified_db.migration import report
+from unified_db.migration import phase_pages
 from unified_db.migration.runs import RunFolder
 
 PLANTED = "planted-secret-value"
@@ -40,6 +40,6 @@ def test_a_plan_lists_names_alone_and_needs_no_review(tiny: TinyApplication) -> 
     done = unify("plan", "--config", tiny.toml)
     assert done.exit_code == 0
     assert ".env: SMTP_PASSWORD" in done.answer["plan"]["reaching"]
-    page = report.phase_markdown("plan", RunFolder(next((tiny.root / ".unify-db" / "runs").iterdir())))
+    page = phase_pages.phase_markdown("plan", RunFolder(next((tiny.root / ".unify-db" / "runs").iterdir())))
     assert "SMTP_PASSWORD" in page
     assert PLANTED not in done.told + str(done.answer) + page

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from unified_db.migration import account as accounts
-from unified_db.migration import criteria, markdown, plots, report, tables, wording
+from unified_db.migration import criteria, markdown, phase_pages, plots, report, schema_page, tables, wording
 from unified_db.migration.account import Standing
 from unified_db.migration.journal import Journal
 from unified_db.migration.records import (
@@ -468,7 +468,7 @@ def test_a_run_that_stopped_after_any_phase_has_a_report_that_reads_well(run: Ru
     checker = check_page(page_of(fill(run, until=until)))
     assert {link.removeprefix("#") for link in checker.links} <= set(checker.ids)
     for phase in PHASES:
-        text = report.phase_markdown(phase, run)
+        text = phase_pages.phase_markdown(phase, run)
         assert text.startswith("# ")
         assert ("nothing is recorded" in text) == (PHASES.index(phase) > PHASES.index(until))
 
@@ -476,7 +476,7 @@ def test_a_run_that_stopped_after_any_phase_has_a_report_that_reads_well(run: Ru
 def test_a_run_without_any_record_has_a_report_too(run: RunFolder) -> None:
     check_page(page_of(run))
     assert "has not recorded anything" in run.summary.read_text()
-    assert [report.phase_table(p, run) for p in PHASES] == [[]] * len(PHASES)
+    assert [phase_pages.phase_table(p, run) for p in PHASES] == [[]] * len(PHASES)
 
 
 def test_a_record_that_cannot_be_read_is_named_and_the_rest_is_shown(run: RunFolder) -> None:
@@ -616,7 +616,7 @@ def test_a_result_that_its_interval_does_not_explain_is_explained(run: RunFolder
 
 def test_files_are_named_from_the_root_of_the_application(run: RunFolder) -> None:
     fill(run)
-    assert "| `backend/scripts/backup.sh` |" in report.phase_markdown("archive", run)
+    assert "| `backend/scripts/backup.sh` |" in phase_pages.phase_markdown("archive", run)
 
 
 def test_a_dry_run_says_that_it_is_one(run: RunFolder) -> None:
@@ -639,7 +639,7 @@ def test_collisions_are_the_reason_where_there_are_some(run: RunFolder) -> None:
     run.save("plan", make_plan(collisions=(clash,)))
     assert "cannot be merged as they are" in standing_of(run)[1]
     assert "rename the application" in page_of(run)
-    assert "## Collisions" in report.phase_markdown("plan", run)
+    assert "## Collisions" in phase_pages.phase_markdown("plan", run)
 
 
 # ---- what the plan asks for ----------------------------------------------------------------------
@@ -727,10 +727,10 @@ def test_the_timeline_takes_its_seconds_from_journal_and_records(run: RunFolder)
 
 def everything(run: RunFolder) -> str:
     pages = [page_of(run), run.summary.read_text(), report.summary_markdown(run)]
-    pages += [report.phase_markdown(p, run) for p in PHASES]
-    pages += [str(report.phase_table(p, run)) for p in PHASES]
+    pages += [phase_pages.phase_markdown(p, run) for p in PHASES]
+    pages += [str(phase_pages.phase_table(p, run)) for p in PHASES]
     plan = run.load("plan", MigrationPlan)
-    return "\n".join([*pages, report.schema_markdown(plan) if plan else ""])
+    return "\n".join([*pages, schema_page.schema_markdown(plan) if plan else ""])
 
 
 SECRETS = (
@@ -823,7 +823,7 @@ def test_names_cannot_break_out_of_html_or_tables(run: RunFolder) -> None:
     page = page_of(run)
     check_page(page)
     assert "<img" not in page
-    text = report.phase_markdown("merge", run)
+    text = phase_pages.phase_markdown("merge", run)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 3
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {5}
@@ -856,14 +856,14 @@ def test_a_huge_run_still_fits_into_an_artifact(run: RunFolder) -> None:
     )
     run.save("evidence-suites", SuitesEvidence(tests=tests, counts=(("unit", "900 passed", "900 failed"),)))
     run.save("verdict-suites", Verdict(gate=GateName.SUITES, findings=many[:1]))
-    assert "1,000 more rows" in report.phase_markdown("validate", run)
-    assert len(report.phase_markdown("suites", run).encode()) < 300_000
-    assert len(str(report.phase_table("validate", run)).encode()) < 1_000_000
+    assert "1,000 more rows" in phase_pages.phase_markdown("validate", run)
+    assert len(phase_pages.phase_markdown("suites", run).encode()) < 300_000
+    assert len(str(phase_pages.phase_table("validate", run)).encode()) < 1_000_000
     assert len(markdown.bound("line ä\n" * 90_000).encode()) < 300_000
 
 
 def test_a_table_artifact_has_the_failed_checks_first_in_plain_text(run: RunFolder) -> None:
-    first = report.phase_table("validate", fill(run, until="validate", valid=False))[0]
+    first = phase_pages.phase_table("validate", fill(run, until="validate", valid=False))[0]
     assert first == {
         "check": "every row and cell",
         "where": f"{APP}: users",
@@ -884,7 +884,7 @@ def test_a_cut_table_says_what_is_missing() -> None:
 
 
 def test_the_schema_names_every_object_with_its_source_and_definition() -> None:
-    text = report.schema_markdown(make_plan())
+    text = schema_page.schema_markdown(make_plan())
     for expected in (
         "Renames: none",
         "CREATE TABLE messages",

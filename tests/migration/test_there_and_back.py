@@ -19,7 +19,7 @@ from flows.direct import Direct
 from tests.conftest import build_database
 from tests.migration.plain_move import PlainMove, execute, state
 from unified_db.errors import CutoverUndoneError, RollbackError, SourceError, UsageError
-from unified_db.migration import gates, plan, report, undo, union_changes
+from unified_db.migration import gates, phase_pages, plan, undo, union_changes
 from unified_db.migration.config import load_config
 from unified_db.migration.runs import create_run
 
@@ -309,7 +309,7 @@ def test_a_dry_run_begins_no_work_while_a_place_is_not_covered(tmp_path: Path) -
     with pytest.raises(UsageError, match="still names what is renamed"):
         order.migrate(Direct(), loaded, run, dry_run=True)
     assert list(run.backups.iterdir()) == []
-    page = report.phase_markdown("plan", run)
+    page = phase_pages.phase_markdown("plan", run)
     assert "Renamed and united" in page
     assert "models.py:1" in page
 

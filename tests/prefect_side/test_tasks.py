@@ -65,7 +65,7 @@ def test_outside_of_a_prefect_run_no_artifact_is_made(monkeypatch: pytest.Monkey
     def fail(*_: object) -> None:
         pytest.fail("the report was asked for")
 
-    monkeypatch.setattr(artifacts.report, "phase_markdown", fail)
+    monkeypatch.setattr(artifacts.phase_pages, "phase_markdown", fail)
     monkeypatch.setattr(artifacts.report, "summary_markdown", fail)
     artifacts.publish("plan", None)  # type: ignore[arg-type]  # not looked at
     artifacts.publish_summary(None)  # type: ignore[arg-type]  # not looked at

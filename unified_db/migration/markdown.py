@@ -80,3 +80,9 @@ def _cell(cell: Cell) -> str:
 
 def _is_number(content: Table, column: int) -> bool:
     return all(row[column].kind == "number" for row in content.rows)
+
+
+def titled(content: Table, *, limit: int = 200) -> str:
+    """*content* under a heading that says its caption; empty without rows."""
+    body = table(content, limit=limit)
+    return f"## {content.caption}\n\n{body}" if body else ""

@@ -25,8 +25,8 @@ from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.edits.names import find_names
 from unified_db.migration.layout import configured, place_all, settle
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
-from unified_db.migration.report import schema_markdown
 from unified_db.migration.runs import RunFolder
+from unified_db.migration.schema_page import schema_markdown
 from unified_db.migration.unions import require_agreement
 
 log = logging.getLogger(__name__)
