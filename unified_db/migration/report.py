@@ -20,11 +20,21 @@ from unified_db import files
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, phase_pages, plots, question_pages, tables, wording
 from unified_db.migration.account import Account, Standing
+from unified_db.migration.phase_pages import phase_markdown, phase_table
 from unified_db.migration.records import (
     GateName,
     Latency,
 )
 from unified_db.migration.runs import RunFolder
+
+__all__ = [
+    "phase_markdown",
+    "phase_table",
+    "question_markdown",
+    "render_html",
+    "summary_markdown",
+    "write_report",
+]
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _OWNER_ONLY = 0o600
