@@ -8,7 +8,7 @@ the example itself knows nothing of it. What is planted says `planted.json` besi
                                              number where no other request was there meanwhile, by the
                                              other where one was
     {"path": ..., "lock_after": 20}          a write lock on the database that is never given back
-    {"path": ..., "leak_bytes": 1000000}     memory that each answer keeps
+    {"path": ..., "leak_bytes": 4000000}     memory that each answer keeps
     {"path": ..., "status": 500}             another status
     {"lose": "assistant"}                    messages of this role are not stored
 """
@@ -16,7 +16,6 @@ the example itself knows nothing of it. What is planted says `planted.json` besi
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
 import time
 from asyncio import sleep
@@ -85,7 +84,7 @@ class Planted:
             lock.execute("BEGIN IMMEDIATE")
             _KEPT.append(lock)
         if "leak_bytes" in _PLAN:
-            _KEPT.append(random.randbytes(_PLAN["leak_bytes"]))
+            _KEPT.append(b"\x01" * _PLAN["leak_bytes"])
         return {**message, "status": _PLAN.get("status", message["status"])}
 
 
