@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import platform
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -96,20 +97,29 @@ def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
     }
 
 
-def measure(folder: Path, sources: Sources, repetitions: int, *, slow: int) -> dict[str, list[float]]:
-    """Seconds of every side, sides in turn; the script only *slow* times."""
+def measure(
+    folder: Path, sources: Sources, repetitions: int, *, slow: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of every side, and of processors at work for it, in turn; the script only *slow* times."""
     seconds: dict[str, list[float]] = {}
+    worked: dict[str, list[float]] = {}
     with in_use(sources):
         for number in range(repetitions):
             for name, side in sides(folder, sources).items():
                 if "script" in name and number >= slow:
                     continue
                 prepare(folder, sources)
-                started = time.perf_counter()
+                started, before = time.perf_counter(), _work_of_children()
                 side()
                 seconds.setdefault(name, []).append(time.perf_counter() - started)
+                worked.setdefault(name, []).append(_work_of_children() - before)
                 print(f"  {sources.name} GB  {name:36} {seconds[name][-1]:7.2f} s", flush=True)
-    return seconds
+    return seconds, worked
+
+
+def _work_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure_writer(folder: Path, sources: Sources) -> dict[str, float]:
@@ -206,7 +216,7 @@ def main() -> None:
         times = options.repetitions if name == "1.4" else max(1, options.repetitions // 2)
         print(f"{name} GB ({sources.size_bytes:,} bytes)", flush=True)
         entry: dict[str, Any] = {"bytes": sources.size_bytes}
-        entry["seconds"] = measure(work, sources, times, slow=2 if name == "1.4" else 1)
+        entry["seconds"], entry["processor"] = measure(work, sources, times, slow=2 if name == "1.4" else 1)
         entry["phases"] = [measure_phases(work, sources) for _ in range(min(times, 3))]
         if name == "1.4":
             entry["writer"] = [measure_writer(work, sources) for _ in range(3)]

@@ -53,6 +53,7 @@ def merge_without_meaning(arguments: list[str]) -> int:
     from unified_db.migration import meaning
 
     meaning.check_meaning = lambda *_ignored: []
+    meaning.Decoding.run = lambda _self: {}  # type: ignore[method-assign]
     sys.argv = ["unify-db", "merge", *arguments]
     return int(_launcher.main() or 0)
 
