@@ -65,8 +65,9 @@ def unify(config: Path, dry_run: bool = True) -> order.Outcome:
     """Move an application's SQLite files into one, or rehearse the move.
 
     Plan, backup, merge, validation, the application's own tests and a benchmark run while the
-    application goes on serving. A gate that is closed ends the run with nothing changed. Only then
-    is the application stopped, switched over and started again, and its old files are archived.
+    application goes on serving. A gate that is closed ends the run with nothing changed. With
+    `approval.mode = "ask"` the run is then paused until a person decides. Only then is the
+    application stopped, switched over and started again, and its old files are archived.
 
     Args:
         config: Path of the application's `unify.toml`, on the machine where the worker runs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import look_at
+from tests.conftest import look_at, small_file_system
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db.errors import GateClosedError, UsageError
 from unified_db.migration import approval, decisions, gates
@@ -302,6 +303,26 @@ def test_what_changed_during_the_wait_stops_the_switch_before_the_application(
     assert ("cutover", "begin") not in [(e.event, e.status) for e in read_entries(asking.run.journal)]
 
 
+def test_a_disk_that_filled_up_during_the_wait_stops_the_switch_until_there_is_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_file_system(disk, size="48m"):
+        asking = Asking(TinyApplication.create(disk))
+        with closing(connect(asking.app.notes)) as connection, connection:
+            connection.execute("INSERT INTO notes (text) VALUES (randomblob(3000000))")
+        going = asking.ask()
+        before = asking.tree()
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 2_000_000))
+        asking.json("approve", asking.run.name)
+        done = asking.end(going)
+        assert done["exit_code"] == 4
+        assert "not enough space" in done["message"]
+        assert "Make room" in done["hint"]
+        assert asking.tree() == before
+        (disk / "filler").unlink()
+        assert asking.json("resume", asking.run.name)["state"] == "archived"
+        asking.app.stop()
+
+
 def test_an_application_that_another_run_moved_meanwhile_is_left_alone(asking: Asking) -> None:
     kill(asking.ask())
     first = asking.run.name
@@ -374,6 +395,13 @@ def test_evidence_that_was_changed_is_not_approved_but_may_be_rejected(asked: Ru
     with pytest.raises(GateClosedError, match="the evidence was changed since it was asked about"):
         approval.decide(asked, "approve", by="Ada")
     assert approval.decide(asked, "reject", by="Ada").choice == "reject"
+
+
+@pytest.mark.parametrize("name", ["plan", "backup", "merge", "evidence-suites", "verdict-benchmark"])
+def test_the_digest_covers_all_that_the_page_shows(asked: RunFolder, name: str) -> None:
+    before = asked.evidence_digest()
+    asked.save(name, Verdict(gate=GateName.SUITES, findings=()))
+    assert asked.evidence_digest() != before
 
 
 def test_of_two_who_decide_at_once_one_wins_and_all_others_are_told(asked: RunFolder) -> None:

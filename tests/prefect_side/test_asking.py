@@ -242,6 +242,8 @@ def test_the_command_decides_too_and_ends_the_pause(waiting: Waiting) -> None:
     assert waiting.prefect.state_of(waiting.flow_run)["type"] == "COMPLETED"
     late = waiting.prefect.resume(waiting.flow_run, decision="reject", decided_by="B", evidence="a" * 8)
     assert late["status"] == "ABORT"
+    states = waiting.prefect.ask(f"flow_run_states/?flow_run_id={waiting.flow_run}")
+    assert [s["type"] for s in states][-3:] == ["PAUSED", "RUNNING", "COMPLETED"]
 
 
 def test_the_command_decides_and_the_run_switches_with_the_server_gone(waiting: Waiting) -> None:
