@@ -29,7 +29,10 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from unified_db import files
 from unified_db.errors import ServerError
+from unified_db.migration import wording
 from unified_db.migration.config import MigrationConfig
+from unified_db.migration.edits.masking import is_secret_name
+from unified_db.migration.redaction import redaction_of
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +161,13 @@ class Server:
         log_file: Where its output goes.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], *, log_file: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, log_file: Path, cwd: Path) -> None:
         self._process = process
         self._started = time.monotonic()
         self._peak_bytes = 0
         self.pid = process.pid
         self.log_file = log_file
+        self._cwd = cwd
 
     @classmethod
     def start(
@@ -183,7 +187,7 @@ class Server:
             ServerError: The command cannot be started.
         """
         process = _spawn(command, cwd=cwd, env=env, log_file=log_file, mode="ab", detached=detached)
-        return cls(process, log_file=log_file)
+        return cls(process, log_file=log_file, cwd=cwd)
 
     def __enter__(self) -> Self:
         return self
@@ -237,7 +241,8 @@ class Server:
         return self._peak_bytes
 
     def _failure(self, what: str) -> ServerError:
-        tail = log_tail(self.log_file)
+        # What it prints may be rows and settings; the log in the run's folder has all of it.
+        tail = redaction_of(self._cwd).clean(log_tail(self.log_file))
         return ServerError(
             f"the server (process {self.pid}) {what}" + (f"; it printed last:\n{tail}" if tail else ""),
             hint=f"Its whole output is in {self.log_file}. "
@@ -457,9 +462,22 @@ def _open_paths(pid: int) -> list[Path]:
     return [Path(f.path) for f in psutil.Process(pid).open_files()]
 
 
+def describe_command(words: Sequence[str]) -> str:
+    """A command line in short, without the values of options and variables that are named like secrets."""
+    shown: list[str] = []
+    hidden = False
+    for word in words:
+        name, sign, _ = word.partition("=")
+        shown.append(
+            wording.MASK if hidden else f"{name}={wording.MASK}" if sign and is_secret_name(name) else word
+        )
+        hidden = word.startswith("-") and not sign and is_secret_name(word)
+    return wording.mask(" ".join(shown))[:_COMMAND_CHARS]
+
+
 def _command_of(pid: int) -> str:
     try:
         process = psutil.Process(pid)
-        return (" ".join(process.cmdline()) or str(process.name()))[:_COMMAND_CHARS]
+        return describe_command(process.cmdline()) or str(process.name())
     except psutil.Error:
         return "(gone)"

@@ -19,6 +19,7 @@ from unified_db.migration import junit, kept_output, processes, stage, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
 from unified_db.migration.opened import Probe
+from unified_db.migration.redaction import redaction_of
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.stage import Side, Stages
 from unified_db.migration.strays import Guard
@@ -90,6 +91,7 @@ class Rehearsal:
         self._guard = guard
         self._folder = run.path / "suites"
         self._secrets = stage.sensitive_values(config)
+        self.redaction = redaction_of(stages.before, self._secrets)
 
     def run_suite(
         self, suite: SuiteConfig, side: Side, *, attempt: int = 0, only: Collection[str] = ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import sqlite3
 import stat
@@ -16,12 +15,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from dotenv import dotenv_values
-
 from unified_db import files
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import switch
 from unified_db.migration.config import MigrationConfig
+from unified_db.migration.edits import reach
 from unified_db.migration.records import Backups, Record, UnifiedFile
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.tree import Tree
@@ -30,10 +28,6 @@ log = logging.getLogger(__name__)
 
 Side = Literal["before", "after"]
 
-_SENSITIVE_KEY = re.compile(
-    r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)?|CREDENTIAL|AUTH|DSN|SMTP|MAIL|WEBHOOK|URL|URI|HOST|ENDPOINT|ADDRESS",
-    re.IGNORECASE,
-)
 _FENCE = b"This is not a database: the rehearsal runs on the unified file, which lies elsewhere.\n"
 
 
@@ -111,12 +105,8 @@ def staged_cwd(config: MigrationConfig, root: Path) -> Path:
 
 
 def sensitive_values(config: MigrationConfig) -> tuple[str, ...]:
-    """Values that dotenv files give to keys named like credentials, longest first, for masking output."""
-    found: set[str] = set()
-    for path in _dotenv_files(config):
-        values = dotenv_values(path, interpolate=False)
-        found |= {v for k, v in values.items() if v and len(v) > 5 and _SENSITIVE_KEY.search(k)}
-    return tuple(sorted(found, key=len, reverse=True))
+    """Values of the application's settings and environment that output must not show, longest first."""
+    return tuple(sorted(reach.secret_values(config), key=len, reverse=True))
 
 
 def real_databases(config: MigrationConfig) -> tuple[Path, ...]:
@@ -252,8 +242,3 @@ def _place_database(database: StagedDatabase) -> None:
 
 def _sources(config: MigrationConfig) -> list[Path]:
     return [config.resolve(s.path) for s in config.source]
-
-
-def _dotenv_files(config: MigrationConfig) -> list[Path]:
-    tree = Tree(config, _places(config))
-    return sorted(p for p in tree.files() if p.name == ".env" or p.name.startswith(".env."))

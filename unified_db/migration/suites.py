@@ -16,6 +16,7 @@ from unified_db.migration import junit, reruns, strays, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
 from unified_db.migration.records import Finding, GateName, SuiteFiles, SuitesEvidence, TestOutcome, Verdict
+from unified_db.migration.redaction import Redaction
 from unified_db.migration.rehearsal import WHOLE_SUITE, Rehearsal, SuiteRun
 from unified_db.migration.reruns import Reruns
 from unified_db.migration.runs import RunFolder
@@ -81,7 +82,7 @@ def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig) -> _Compared:
         suite,
         before,
         after,
-        tests=tuple(_compare(suite, before, after, again)),
+        tests=tuple(_compare(suite, before, after, again, redaction=rehearsal.redaction)),
         files=SuiteFiles(
             suite=suite.name,
             before=_describe_files(rehearsal, suite, "before", before),
@@ -105,7 +106,12 @@ def _find_suspects(before: SuiteRun, after: SuiteRun) -> dict[str, Case]:
 
 
 def _compare(
-    suite: SuiteConfig, before: SuiteRun, after: SuiteRun, again: Mapping[str, Reruns]
+    suite: SuiteConfig,
+    before: SuiteRun,
+    after: SuiteRun,
+    again: Mapping[str, Reruns],
+    *,
+    redaction: Redaction,
 ) -> Iterator[TestOutcome]:
     suspects = _find_suspects(before, after)
     for test in dict.fromkeys([*before.tests, *after.tests]):
@@ -118,10 +124,10 @@ def _compare(
             test=test,
             before=before.outcome(test),
             after=after.outcome(test),
-            detail=wording.mask_failure(failed.detail or before.detail(test)),
+            detail=wording.mask_failure(redaction.clean(failed.detail or before.detail(test))),
             standing="closes" if closes else "flaky" if reran else "open",
             again=reran.sentence() if reran else "",
-            again_detail=wording.mask_failure(reran.detail) if reran else "",
+            again_detail=wording.mask_failure(redaction.clean(reran.detail)) if reran else "",
         )
 
 

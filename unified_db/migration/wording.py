@@ -153,11 +153,15 @@ def mask_failure(detail: str) -> str:
     Quoted text, SQL parameters and pytest's comparison lines can all be rows of the database,
     so only the code's own words stay: exception, message, file and line.
     """
-    text = _PARAMETERS.sub("[parameters hidden]", detail.strip("\n"))
-    lines = [line for line in text.splitlines() if not _COMPARISON.match(line)]
+    return shorten("\n".join(mask_output(detail).splitlines()[:_FAILURE_LINES]), _FAILURE_CHARS)
+
+
+def mask_output(text: str) -> str:
+    """All lines of what a process printed, masked as those of a failed test."""
+    shown = _PARAMETERS.sub("[parameters hidden]", text.strip("\n"))
+    lines = [line for line in shown.splitlines() if not _COMPARISON.match(line)]
     hidden = _QUOTED.sub(f"'{MASK}'", "\n".join(lines))
-    kept = [shorten(mask(line), 240) for line in hidden.splitlines()[:_FAILURE_LINES]]
-    return shorten("\n".join(kept), _FAILURE_CHARS)
+    return "\n".join(shorten(mask(line), 240) for line in hidden.splitlines())
 
 
 def _three_digits(number: float) -> str:

@@ -33,6 +33,10 @@ _REACHING_NAME = re.compile(
 )
 _ADDRESS = re.compile(r"^[a-zA-Z][\w+.-]*://|[^\s@]+@[^\s@]+\.\w+")
 _HARMLESS = re.compile(r"(?:true|false|yes|no|on|off|none|null|\d+)?|sqlite[\w+]*:.*|file:.*", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^\s:/@]*:([^\s\"'<>]+)@")
+_PATH = re.compile(r"(?:\.{0,2}/)?(?:[\w.-]+/)*[\w-]+\.(?:db|sqlite3?|sqlite-?\w*)", re.IGNORECASE)
+# What is shorter occurs in other words, which nobody could read any more.
+_SHORTEST_SECRET = 5
 # Set by every login, desktop and installation; they say nothing about the application.
 _OF_THE_SYSTEM = re.compile(
     r"(?:OLD)?PWD|HOSTNAME|HOSTTYPE|SSH_.*|GPG_.*|DBUS_.*|XDG_.*|XAUTHORITY|SESSION_MANAGER|LS_COLORS|MAIL|KEYTIMEOUT"
@@ -61,6 +65,28 @@ def credential_keys(config: MigrationConfig) -> tuple[str, ...]:
         if not _OF_THE_SYSTEM.fullmatch(name) and _reaches_out(name, value):
             found[_told(config, ENVIRONMENT, name)] = None
     return tuple(sorted(found))
+
+
+def secret_values(config: MigrationConfig) -> frozenset[str]:
+    """Values that must not be shown: those of telling names, and the passwords in addresses.
+
+    Of dotenv files every value counts, but for numbers, switches and the places of SQLite files.
+    """
+    found: set[str] = set()
+    for file in survey.walk_tree(config):
+        for name, value in _settings_of(file):
+            if masking.is_dotenv(file.name) and not _HARMLESS.fullmatch(value) and not _PATH.fullmatch(value):
+                found.add(value)
+            found |= _secrets_in(name, value)
+    for name, value in {**os.environ, **config.app.env, **config.staging.env}.items():
+        if not _OF_THE_SYSTEM.fullmatch(name):
+            found |= _secrets_in(name, value)
+    return frozenset(v for v in found if len(v) > _SHORTEST_SECRET)
+
+
+def _secrets_in(name: str, value: str) -> set[str]:
+    found = {value} if masking.is_secret_name(name) and not _HARMLESS.fullmatch(value) else set()
+    return found | {match[1] for match in _PASSWORD.finditer(value)}
 
 
 def _told(config: MigrationConfig, where: str, name: str) -> str:
