@@ -178,7 +178,8 @@ class _Desk:
         except UnifyError as error:
             log.warning("%s. %s", error.message, error.hint)
             if decisions.load_decision(self._run) is None:
-                return error.message
+                # Without the digest that was expected: who decides gets it from the evidence.
+                return error.message.partition(":")[0]
         self._over.set()
         return ""
 

@@ -199,7 +199,7 @@ def test_a_run_whose_process_died_is_approved_then_resumed_on_the_same_evidence(
     before = {p.name: p.stat().st_mtime_ns for p in asking.run.evidence.iterdir()}
     said = asking.json("approve", told["run"])
     assert said["state"] == "interrupted"
-    assert f"unify-db resume {told['run']}" in said["next"]
+    assert f"Nothing was switched yet. `unify-db resume {told['run']}` goes on" in said["next"]
     assert asking.tree() == asking.before, "approving switches nothing by itself"
     assert asking.json("resume", told["run"])["state"] == "archived"
     after = {p.name: p.stat().st_mtime_ns for p in asking.run.evidence.iterdir()}

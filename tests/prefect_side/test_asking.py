@@ -196,6 +196,7 @@ def test_an_approval_in_prefect_switches_after_a_refused_one_and_a_restart_of_th
     keys = again["state_details"]["run_input_keyset"]
     about = prefect.ask(f"flow_runs/{flow_run}/input/{keys['description']}")
     assert "The last answer was not taken" in about
+    assert waiting.digest[:8] not in about, "who decides gets it from the evidence"
     assert decisions.load_decision(waiting.run) is None
 
     prefect.stop()

@@ -200,12 +200,16 @@ def read_state(run: RunFolder) -> RunState:
     state, reason = _judge(entries)
     alive = bool(entries) and _alive(entries)
     asked = any(e.event == "run" and e.status == "waiting" for e in entries)
-    if state == "waiting":
+    waited = state == "waiting"
+    if waited:
         state, reason = _judge_wait(run, alive=alive)
+    told = next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked)
+    if waited and state == "interrupted":
+        told = f"Nothing was switched yet. `unify-db resume {run.name}` goes on with the approved evidence."
     return RunState(
         run=run.name,
         state=state,
-        next=next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked),
+        next=told,
         phases=tuple(dict.fromkeys(phases)),
         dry_run=dry_run,
         reason=reason,

@@ -78,7 +78,7 @@ def _ways(account: Account, question: Question) -> str:
     reject = markdown.code(f'unify-db reject {name} --reason "..."')
     return (
         "**Two ways to decide,** of which the first that is used counts:\n\n"
-        "- In Prefect: *Resume* on the page of the flow run; the form asks for your name and "
+        "- In Prefect: *Resume* on the page of the flow run, or in its menu; the form asks for your name and "
         f"{markdown.code(shown)}.\n"
         f"- In {markdown.code(str(account.home))}: {approve} or {reject}. This needs no Prefect."
     )
