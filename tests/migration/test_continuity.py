@@ -115,7 +115,8 @@ def test_each_side_is_asked_on_fresh_copies(talk):
 
 def test_a_new_conversation_has_the_same_fresh_name_on_both_sides(talk):
     fresh = {"method": "POST", "path": "/talk/{uuid}", "body": {"text": "hello {uuid}"}}
-    (finding,) = go_on(talk, fresh, {"path": "/talk/{uuid}"}, values="")
+    read = {"path": "/talk/{uuid}", "expect_json": {"messages": [{"text": "hello {uuid}"}]}}
+    (finding,) = go_on(talk, fresh, read, values="")
     assert finding.measured == "2 answers in 1 conversation alike"
 
 
