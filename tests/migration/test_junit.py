@@ -25,6 +25,12 @@ def read(tmp_path, content, **options):
     return read_junit(path, **options)
 
 
+def test_secrets_are_hidden_in_ids_and_the_node_id_is_kept_to_run_it_again(tmp_path):
+    cases = read(tmp_path, whole(one_case("", node="m.py::a[hush-hush]")), secrets=["hush-hush"])
+    assert list(cases) == ["m.py::a[***]"]
+    assert cases["m.py::a[***]"].node == "m.py::a[hush-hush]"
+
+
 def outcomes(cases):
     return {test: case.outcome for test, case in cases.items()}
 

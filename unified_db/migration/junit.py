@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unified_db.migration.kept_output import MASK
 from unified_db.migration.probe.unify_db_names import NODE, RETRIED
 
 PASSED, RETRIED_PASS, FAILED, ERROR = "passed", "passed on retry", "failed", "error"
@@ -70,7 +71,7 @@ def read_junit(path: Path, *, secrets: Collection[str] = ()) -> dict[str, Case]:
 
     Args:
         path: The file, as pytest and many others write it; of any size.
-        secrets: Texts that are masked in the details.
+        secrets: Texts that are masked in ids and details; a case keeps its node id as it is.
 
     Raises:
         OSError: It cannot be read.
@@ -81,7 +82,8 @@ def read_junit(path: Path, *, secrets: Collection[str] = ()) -> dict[str, Case]:
     for chunk in _sane_chunks(path):
         parser.feed(chunk)
     parser.close()
-    return _by_id(reader.cases)
+    # The id of a parametrised test holds its values, which may be those of a dotenv file.
+    return {mask(test, secrets): case for test, case in _by_id(reader.cases).items()}
 
 
 def complaints_of(text: str) -> frozenset[str]:
@@ -91,10 +93,15 @@ def complaints_of(text: str) -> frozenset[str]:
 
 def first_lines(text: str, secrets: Collection[str] = ()) -> str:
     """The first lines of *text* that are not blank, with *secrets* masked."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in mask(text, secrets).splitlines() if line.strip()]
     return "\n".join(lines[:_DETAIL_LINES])[:_DETAIL_CHARS]
+
+
+def mask(text: str, secrets: Collection[str]) -> str:
+    """*text* with each of *secrets* hidden."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _by_id(cases: Iterable[Case]) -> dict[str, Case]:

@@ -91,6 +91,8 @@ class Rehearsal:
         self._guard = guard
         self._folder = run.path / "suites"
         self._secrets = stage.sensitive_values(config)
+        # Of an attempt that was interrupted: its reruns would pass for ours.
+        shutil.rmtree(self._folder, ignore_errors=True)
         self.redaction = redaction_of(stages.before, self._secrets)
 
     def run_suite(
@@ -157,7 +159,8 @@ class Rehearsal:
         self, suite: SuiteConfig, result: processes.CommandResult, junit_file: Path, probe: Probe
     ) -> SuiteRun:
         ran = _read_result(suite, result, junit_file, self._secrets)
-        during = f", during {probe.last_test()}" if ran.problem and probe.last_test() else ""
+        last = junit.mask(probe.last_test(), self._secrets)
+        during = f", during {last}" if ran.problem and last else ""
         return replace(
             ran,
             problem=f"{ran.problem}{during}",
