@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from unified_db.errors import ExitCode, UnifyError
+from unified_db.migration import criteria
+from unified_db.migration.account import load_account
 from unified_db.migration.journal import read_state
 from unified_db.migration.records import (
     ArchiveRecord,
@@ -100,6 +102,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     return {
         "state": state.state,
         "verdicts": [verdict_facts(v) for v in load_verdicts(run)],
+        **criteria_facts(run),
         "write_pause_ms": switched.write_pause_ms if switched else None,
         "downtime_ms": switched.downtime_ms if switched else None,
         "report": str(run.report) if run.report.exists() else None,
@@ -111,6 +114,22 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "dry_run": state.dry_run,
         "reason": state.reason or None,
         "folder": str(run.path),
+    }
+
+
+def criteria_facts(run: RunFolder) -> dict[str, Any]:
+    """The six success criteria and five metrics of the migration plan, as this run measured them.
+
+    `passed` is null where the run has not measured it.
+    """
+    account = load_account(run)
+    both = {"criteria": criteria.criteria(account), "metrics": criteria.metrics(account)}
+    return {
+        key: [
+            {"criterion": c.name, "required": c.required, "measured": c.measured, "passed": c.passed}
+            for c in found
+        ]
+        for key, found in both.items()
     }
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from flows import answers
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, phase_pages, plots, report, schema_page, tables, wording
 from unified_db.migration.account import Standing
@@ -652,6 +653,37 @@ def test_the_six_criteria_and_five_metrics_are_all_there_and_pass(run: RunFolder
     measured = [c.measured for c in criteria.criteria(account)]
     assert measured[1] == "unit: 54 of 54"
     assert measured[2] == "integration: 14 of 15"
+
+
+def test_conversations_that_do_not_go_on_fail_the_criterion_of_langgraph(run: RunFolder) -> None:
+    fill(run)
+    verdict = run.load("verdict-benchmark", Verdict)
+    assert verdict is not None
+    lost = finding("conversations begun before go on", "chat", "equal answers", "1 differs", passed=False)
+    run.save("verdict-benchmark", verdict.model_copy(update={"findings": (*verdict.findings, lost)}))
+    failed = [c for c in criteria.criteria(accounts.load_account(run)) if c.passed is False]
+    assert [c.name for c in failed] == ["LangGraph checkpoint operations work correctly"]
+    assert failed[0].measured.endswith("conversations begun before: 1 of 1 check failed")
+
+
+def test_the_criterion_of_logs_follows_the_gate(run: RunFolder) -> None:
+    fill(run)
+    verdict = run.load("verdict-benchmark", Verdict)
+    assert verdict is not None
+    noisy = finding("errors in the application's log", "staged servers", "no more than 0", "3", passed=False)
+    others = tuple(f for f in verdict.findings if f.check != noisy.check)
+    run.save("verdict-benchmark", verdict.model_copy(update={"findings": (*others, noisy)}))
+    failed = [c for c in criteria.criteria(accounts.load_account(run)) if c.passed is False]
+    assert [(c.name, c.required) for c in failed] == [("No errors in application logs", "no more than 0")]
+
+
+def test_all_eleven_stand_in_the_json_answer_with_required_and_measured(run: RunFolder) -> None:
+    facts = answers.criteria_facts(fill(run))
+    assert [len(facts["criteria"]), len(facts["metrics"])] == [6, 5]
+    for one in (*facts["criteria"], *facts["metrics"]):
+        assert one["required"]
+        assert one["measured"]
+        assert one["passed"] is True
 
 
 def test_what_was_not_measured_is_neither_passed_nor_failed(run: RunFolder) -> None:

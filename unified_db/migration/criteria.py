@@ -182,13 +182,21 @@ def _criterion_langgraph(account: Account) -> Criterion:
     verdict = account.verdicts.get(GateName.VALIDATION)
     read = [f for f in verdict.findings if _is_langgraph(f)] if verdict else []
     operations = account.benchmark.operations if account.benchmark else ()
+    continued = _continued(account)
     if not read and not operations:
         return _unmeasured(name, required)
     said = [_failed_of(read) if read else "states not read", *_operations_said(account)]
-    passed = all(f.passed for f in read) and all(within(account, o) for o in operations)
+    said += [f"conversations begun before: {_failed_of(continued)}"] if continued else []
+    passed = all(f.passed for f in (*read, *continued)) and all(within(account, o) for o in operations)
     return Criterion(
         name, required, "; ".join(said), passed if read and operations else None if passed else False
     )
+
+
+def _continued(account: Account) -> list[Finding]:
+    """What the benchmark's verdict says of conversations that were begun before the move."""
+    verdict = account.verdicts.get(GateName.BENCHMARK)
+    return [f for f in verdict.findings if f.check.startswith("conversations ")] if verdict else []
 
 
 def _operations_said(account: Account) -> list[str]:
@@ -211,7 +219,8 @@ def _criterion_logs(account: Account) -> Criterion:
     if evidence is None or not evidence.latencies:
         return _unmeasured(name, required)
     before, after = evidence.before_log_errors, evidence.after_log_errors
-    return Criterion(name, required, f"{before} before, {after} after", after <= before)
+    found = Criterion(name, required, f"{before} before, {after} after", after <= before)
+    return _as_judged(account, "errors in the application's log", found)
 
 
 def _metric_size(account: Account) -> Criterion:
