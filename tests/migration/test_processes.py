@@ -208,6 +208,18 @@ def test_a_staged_process_gets_its_own_port_and_folder_and_the_overlay(tmp_path)
     assert processes.application_environment(notes.config())["PORT"] == "8000"
 
 
+def test_a_staged_process_does_not_speak_for_the_real_service_and_keeps_its_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = NotesApplication.create(tmp_path).config()
+    env = processes.staged_environment(config, port=4321, temporary=tmp_path / "mine")
+    assert not {"NOTIFY_SOCKET", "LISTEN_FDS"} & set(env)
+    assert env["HOME"] == "/home/somebody"
+    assert {env[name] for name in ("TMPDIR", "TEMP", "TMP")} == {str(tmp_path / "mine")}
+    assert processes.application_environment(config)["NOTIFY_SOCKET"] == "/run/systemd/notify"
+
+
 @pytest.mark.parametrize(
     ("ready", "url"),
     [

@@ -42,6 +42,18 @@ _GRACE_S = 5.0
 _POLL_S = 0.02
 _WATCH_S = 0.25
 _COMMAND_CHARS = 120
+# systemd's and gunicorn's: sockets that were handed over, and where to say that the service is up.
+_OF_THE_REAL_SERVICE = frozenset(
+    {
+        "GUNICORN_FD",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
+)
 _LOG_LIMIT_BYTES = 64 * 1024 * 1024
 _LOG_HEAD_BYTES = 1024 * 1024
 _MARK = "UNIFY_DB_COMMAND"
@@ -87,14 +99,20 @@ def application_environment(config: MigrationConfig, *, port: int | None = None)
 def staged_environment(config: MigrationConfig, *, port: int, temporary: Path) -> dict[str, str]:
     """The environment of a staged process: as the real one, overlaid by `[staging] env`.
 
+    HOME stays: interpreters, user-installed packages and model caches are found through it. What would
+    make the process speak for the real service to systemd or take over its sockets is left out.
+
     Args:
         config: The application's configuration.
         port: The port of its own that it shall listen on.
         temporary: Its own folder for temporary files; made here.
     """
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ours = {"PORT": str(port), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
-    return {**application_environment(config, port=port), **ours, **config.staging.env}
+    ours = {"PORT": str(port), "PYTHONDONTWRITEBYTECODE": "1"}
+    ours |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
+    inherited = application_environment(config, port=port)
+    kept = {name: value for name, value in inherited.items() if name not in _OF_THE_REAL_SERVICE}
+    return {**kept, **ours, **config.staging.env}
 
 
 def ready_url(config: MigrationConfig, *, port: int) -> str:
