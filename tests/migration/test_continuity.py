@@ -178,6 +178,20 @@ def test_a_conversation_that_asks_nothing_or_wrongly_is_refused(talk, conversati
         talk.config()
 
 
+def test_a_server_that_hangs_is_not_asked_for_ever(talk, monkeypatch):
+    monkeypatch.setattr(continuity, "_TIMEOUT_S", 0.5)
+    sent = []
+    send = continuity._send
+    monkeypatch.setattr(continuity, "_send", lambda *a: sent.append(a) or send(*a))
+    findings = go_on(talk, SAY, SAY, READ, planted=["hang"])
+    hung = "problem: ReadTimeout instead of an answer"
+    skipped = "problem: not asked after 2 requests without an answer instead of an answer"
+    said = [f.measured.partition(",")[0] for f in findings]
+    assert said == [f"{hung}; {skipped}", f"{hung}; {skipped}", skipped]
+    # Two on the unified side, and all of both conversations at six times on the old side.
+    assert len(sent) == 2 + 6 * 6
+
+
 def test_conversations_without_a_server_to_ask_close(talk):
     talk.settings["app"] = {"start": ""}
     (finding,) = go_on(talk, READ)

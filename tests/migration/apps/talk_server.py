@@ -1,7 +1,7 @@
 """Conversations over HTTP, on the standard library alone; what goes wrong is planted by files beside it.
 
 lose: the newest message of a thread is not given. shout: texts are given in capitals. broken: /talk
-answers 500. mute: a stream ends before its last event.
+answers 500. mute: a stream ends before its last event. hang: no answer to a POST.
 """
 
 import json
@@ -16,7 +16,8 @@ from pathlib import Path
 from settings import database_path
 
 HERE = Path(__file__).parent
-LOSE, SHOUT, BROKEN, MUTE = ((HERE / name).exists() for name in ("lose", "shout", "broken", "mute"))
+PLANTED = ("lose", "shout", "broken", "mute", "hang")
+LOSE, SHOUT, BROKEN, MUTE, HANG = ((HERE / name).exists() for name in PLANTED)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,6 +39,8 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(500 if BROKEN else 200, answer)
 
     def do_POST(self):
+        if HANG:
+            time.sleep(60)
         thread = self.path.split("/")[2]
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with closing(sqlite3.connect(database_path(), timeout=10)) as connection, connection:
