@@ -80,7 +80,9 @@ async def look(store: Any) -> Any:
             return [plain(i) for i in item]
         return (item.namespace, item.key, item.value) if hasattr(item, "key") else item
 
-    return [plain(f) for f in found]
+    got, nothing, filtered, nearest, namespaces = (plain(f) for f in found)
+    # Newest first, by the second: whether two rows share one is chance.
+    return got, nothing, sorted(filtered, key=lambda row: row[:2]), nearest, namespaces
 
 
 async def test_it_gives_what_the_stock_store_gives(store: UnifiedAsyncSqliteStore, tmp_path: Path) -> None:
