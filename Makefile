@@ -7,10 +7,10 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
-.PHONY: bench-data gate-campaign
+.PHONY: bench-data gate-campaign gate-statistics
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # $(call install-lock,VENV,LOCK): exact versions with hashes. --no-deps, since a lock is complete.
 define install-lock
@@ -79,6 +79,9 @@ bench-data: install  ## What the data path costs: tables and a plot in docs/ (ab
 
 gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (about 45 minutes, goes on where it was)
 	@$(BIN)/python -m benchmarks.gate_campaign
+
+gate-statistics: install  ## Is the benchmark's gate right? Noise measured, gates simulated; writes docs/gate-statistics.* (half an hour)
+	@$(BIN)/python -m benchmarks.gate_statistics --measure --write
 
 docs: install  ## Make the generated pages again
 	@$(BIN)/python -m unified_db.migration.reference > docs/configuration.md

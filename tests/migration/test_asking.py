@@ -160,6 +160,7 @@ def test_values_reach_both_sides_and_neither_evidence_nor_report(notes, monkeypa
     monkeypatch.setattr("unified_db.migration.measuring._PHASE_LIMITS_S", (0.1, 0.1))
     with closing(sqlite3.connect(notes.database)) as connection, connection:
         connection.execute("UPDATE notes SET text = ? || id", (SECRET,))
+    notes.settings["benchmark"]["min_diff_ms"] = 1000
     config_with(
         notes, path="/echo?text={text}", values=VALUES, expect_text="{text}", expect_json={"text": "{text}"}
     )

@@ -8,16 +8,18 @@ from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ServerError
-from unified_db.migration import benchmark, operations, stage
+from unified_db.migration import benchmark, stage
 from unified_db.migration.asking import ask
 from unified_db.migration.config import RequestConfig
+from unified_db.migration.judging import Judgements
 from unified_db.migration.load import Client, Load, Tally
+from unified_db.migration.measuring import Bench
 
 NOTES = {"name": "notes", "path": "/notes"}
+PING = {"name": "ping", "path": "/ping"}
 ADD = {
     "name": "add",
     "method": "POST",
@@ -53,9 +55,13 @@ def failed_checks(verdict):
 
 
 def test_two_equal_sides_open_the_gate(notes):
-    notes.settings["benchmark"]["request"] = [NOTES, ADD, {"name": "ping", "path": "/ping"}]
+    notes.settings["benchmark"]["request"] = [NOTES, ADD, PING]
     evidence, verdict = run_benchmark(notes)
     assert verdict.passed, verdict.sentence()
+    assert {(c.name, c.concurrency) for c in evidence.control} == {
+        (found.name, found.concurrency) for found in evidence.latencies
+    }
+    assert "old files against old files" in evidence.control_said
     assert {(found.name, found.concurrency) for found in evidence.latencies} == {
         (name, concurrency) for name in ("notes", "add", "ping") for concurrency in (1, 8)
     }
@@ -76,11 +82,21 @@ def test_one_endpoint_that_is_half_slower_closes_the_gate(notes):
         pytest.param("broken", "error rate", id="answers-500"),
         pytest.param("noisy", "errors in the application's log", id="logs-errors"),
         pytest.param("greedy", "peak memory", id="keeps-memory"),
+        pytest.param("parent", "peak memory", id="has-a-child-that-keeps-memory"),
+        pytest.param("hangs", "error rate", id="never-answers"),
+        pytest.param("hangs_at_once", "error rate", id="never-answers-two-at-a-time"),
+        pytest.param("other_answer", "error rate", id="answers-something-else"),
     ],
 )
-def test_what_got_worse_closes_the_gate(notes, planted, check):
-    _, verdict = run_benchmark(notes, **{planted: "1"})
+def test_what_got_worse_closes_the_gate(notes, monkeypatch, planted, check):
+    # Longer than it takes to be let in where eight come at once: a full queue is tried again after a second.
+    monkeypatch.setattr("unified_db.migration.load.REQUEST_TIMEOUT_S", 4.0)
+    notes.settings["benchmark"]["request"] = [{**NOTES, "expect_json": {"count": 3}}, PING]
+    evidence, verdict = run_benchmark(notes, **{planted: "1"})
     assert check in failed_checks(verdict), verdict.sentence()
+    assert not evidence.before_errors
+    # What was planted on one endpoint is said of that one.
+    assert "ping:" not in " ".join(f.measured for f in verdict.failures)
 
 
 def test_a_server_that_does_not_start_on_the_unified_file_closes_the_gate(notes):
@@ -100,6 +116,53 @@ def test_a_request_that_is_wrong_already_on_the_old_files_closes_the_gate_at_onc
     assert verdict.failures[0].measured == "notes: status 200"
 
 
+def test_a_control_that_is_far_off_is_said_in_words_and_loosens_nothing(notes, monkeypatch, caplog):
+    """A machine that makes a difference out of nothing: here the second copy of the old side is slow."""
+    caplog.set_level("WARNING")
+    monkeypatch.setattr("unified_db.migration.measuring._copy_tree", slow_copy)
+    evidence, verdict = run_benchmark(notes, slow="8")
+    assert "do not trust a verdict" in evidence.control_said
+    assert max(found.ratio for found in evidence.control) > 1.3
+    slow = next(f for f in verdict.failures if f.check == "response time")
+    assert "old against old 1." in slow.measured
+    assert evidence.control_said in caplog.text
+
+
+def slow_copy(origin, copy):
+    shutil.copytree(origin, copy)
+    (copy / "slow").write_text("12")
+
+
+def test_both_sides_begin_with_the_same_rows_after_the_control(notes, monkeypatch):
+    """The old side alone writes for the control, and would have more to read than the other."""
+    notes.settings["benchmark"] = {"budget_s": 60, "min_diff_ms": 1000, "request": [ADD]}
+    counts = []
+
+    def count(bench, pair, number, **_):
+        root = pair.roots["before"]
+        with closing(sqlite3.connect(root / "data" / "notes.db")) as connection:
+            counts.append((pair.name, connection.execute("SELECT count(*) FROM notes").fetchone()[0]))
+        return own(bench, pair, number, **_)
+
+    own = Bench._time_block
+    monkeypatch.setattr(Bench, "_time_block", count)
+    run_benchmark(notes)
+    assert [n for name, n in counts if name == "control"][-1] > 3
+    assert next(n for name, n in counts if name == "block") == 3
+
+
+def test_a_control_that_cannot_start_stops_nothing(notes, monkeypatch):
+    def broken_copy(origin, copy):
+        shutil.copytree(origin, copy)
+        (copy / "server.py").write_text("raise SystemExit('no')")
+
+    monkeypatch.setattr("unified_db.migration.measuring._copy_tree", broken_copy)
+    notes.settings["benchmark"]["min_diff_ms"] = 1000
+    evidence, verdict = run_benchmark(notes)
+    assert verdict.passed, verdict.sentence()
+    assert "not measured (a second copy of the old application did not start)" in evidence.control_said
+
+
 def test_no_request_is_no_pass(notes):
     notes.settings["benchmark"]["request"] = []
     _, verdict = run_benchmark(notes)
@@ -116,31 +179,9 @@ def test_what_cannot_be_decided_in_time_closes_the_gate(notes):
 def test_a_larger_unified_file_closes_the_gate(notes):
     _, _, backups, unified = notes.rehearse()
     grown = unified.model_copy(update={"size_bytes": unified.size_bytes + 100_000})
-    evidence = benchmark._collect(benchmark.Measured(), benchmark._Judgements(), backups, grown, seed=1)
+    evidence = benchmark._collect(benchmark.Measured(), Judgements(), backups, grown, seed=1)
     (finding,) = benchmark._judge_footprint(evidence, has_server=False)
     assert not finding.passed
-
-
-def test_langgraphs_operations_are_measured_on_both_files(tmp_path):
-    old, unified = tmp_path / "old.sqlite", tmp_path / "unified.sqlite"
-    with closing(sqlite3.connect(old)) as connection:
-        SqliteSaver(connection).setup()
-    shutil.copyfile(old, unified)
-    tally = Tally()
-    operations.measure_operations(old, unified, tally, rounds=3, seed=1)
-    assert not tally.errors
-    assert {name: (len(b.before), len(b.after)) for (name, _), b in tally.blocks()} == dict.fromkeys(
-        operations.OPERATIONS, (3, 3)
-    )
-
-
-def test_an_operation_that_fails_on_one_file_is_an_error_of_that_side(tmp_path):
-    old, unified = tmp_path / "old.sqlite", tmp_path / "unified.sqlite"
-    unified.write_bytes(b"not a database, but long enough to be looked at" * 50)
-    tally = Tally()
-    operations.measure_operations(old, unified, tally, rounds=1, seed=1)
-    assert tally.error_count("before") == 0
-    assert tally.error_count("after") > 0
 
 
 def test_an_unreachable_server_is_an_error_and_not_a_time():
@@ -172,6 +213,9 @@ def recording_server(side, events):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def do_POST(self):
+            self.do_GET()
+
         def log_message(self, *_):
             pass
 
@@ -186,7 +230,8 @@ def recording_server(side, events):
 
 def test_both_sides_get_the_same_waves_one_after_the_other():
     """A side that is quick with the slow requests is not asked more of the quick ones at a time."""
-    requests = [RequestConfig(name=n, path=f"/{n}") for n in ("slow", "quick", "other")]
+    requests = [RequestConfig(name=n, path=f"/{n}") for n in ("slow", "quick")]
+    requests.append(RequestConfig(name="other", method="POST", path="/other/{uuid}", changes=True))
     events = []
     with recording_server("before", events) as before, recording_server("after", events) as after:
         ports = {"before": before, "after": after}
@@ -198,5 +243,7 @@ def test_both_sides_get_the_same_waves_one_after_the_other():
         assert {s for s, _, _ in wave} == {side}, "one side at a time, and all answered before the next"
         waves[side].append(sorted(path for _, what, path in wave if what == "begun"))
     assert waves["before"] == waves["after"]
+    kinds = [{path.split("/")[1] for path in wave} for wave in waves["before"]]
+    assert any({"other", "slow"} <= kind for kind in kinds), "writes and reads are in one wave"
     # Three requests nine times each, filled up to whole waves of four.
     assert [len(wave) for wave in waves["before"]] == [4] * 7

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 import numpy as np
@@ -19,8 +18,9 @@ from unified_db.errors import ServerError
 from unified_db.migration import stage, statistics, strays
 from unified_db.migration.config import BenchmarkConfig, MigrationConfig
 from unified_db.migration.continuity import check_continuity
+from unified_db.migration.judging import LOOKS, MAX_TAIL_RATIO, Blocks, Judged, Judgements, Series
 from unified_db.migration.load import Side
-from unified_db.migration.measuring import Bench, Measured, Series
+from unified_db.migration.measuring import Bench, Measured
 from unified_db.migration.records import (
     Backups,
     BenchmarkEvidence,
@@ -32,59 +32,17 @@ from unified_db.migration.records import (
 )
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.stage import Stages
-from unified_db.migration.statistics import Block, Comparison, Decision
+from unified_db.migration.statistics import Block, Comparison, Decision, Tail
 
 log = logging.getLogger(__name__)
 
-LOOKS = (3, 5, 8, 12, 18)
-"""After how many blocks the evidence is judged."""
-
-_LEVEL = statistics.level_per_look(0.05, len(LOOKS))
-_MAX_TAIL_RATIO = 1.5
 _MAX_MEMORY_RATIO = 1.10
 _MEMORY_TOLERANCE_BYTES = 20 * 1024 * 1024
 _MAX_SIZE_RATIO = 1.10
 _SIZE_TOLERANCE_BYTES = 64 * 1024
 _SAMPLE = 400
+_CONTROL_SHARE = 1 / 3
 _MIB = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What was decided of one request or operation, after how many blocks, and on what grounds."""
-
-    decision: Decision
-    comparison: Comparison
-    blocks: int
-
-
-@dataclass
-class _Judgements:
-    """What is decided so far; what was decided at one look is not opened again at a later one."""
-
-    latencies: dict[Series, _Judged] = field(default_factory=dict)
-    operations: dict[Series, _Judged] = field(default_factory=dict)
-
-    def look(self, measured: Measured, rule: BenchmarkConfig, *, seed: int, last: bool) -> None:
-        """Judge what is not decided yet on all blocks so far."""
-        for judged, series in (
-            (self.latencies, measured.latencies),
-            (self.operations, measured.operations),
-        ):
-            variances = [statistics.variance_between(blocks, seed=seed) for blocks in series.values()]
-            usual = median(variances) if len(variances) > 1 else None
-            for name, blocks in series.items():
-                if name not in judged or judged[name].decision is Decision.UNDECIDED:
-                    judged[name] = _judge(blocks, rule, seed=seed, usual_variance=usual, last=last)
-
-    @property
-    def decisions(self) -> list[Decision]:
-        return [j.decision for j in (*self.latencies.values(), *self.operations.values())]
-
-    @property
-    def final(self) -> bool:
-        """True where more blocks would change nothing."""
-        return Decision.CLOSED in self.decisions or Decision.UNDECIDED not in self.decisions
 
 
 def run_benchmark(
@@ -108,21 +66,23 @@ def run_benchmark(
     guard = strays.Guard(config, stages)
     # A deadline of its own: conversations that go on are no part of the time for measuring.
     asking = Bench(config, stages, run, guard=guard, deadline=math.inf)
-    judgements = _Judgements()
+    judgements, control = Judgements(), Judgements()
     with guard:
         continued = check_continuity(config, stages, backups, asking.serving)
         deadline = time.monotonic() + config.benchmark.budget_s
         bench = Bench(config, stages, run, guard=guard, deadline=deadline)
         stage.reset_databases(stages)
-        stopped = _measure(bench, judgements, config, backups=backups, unified=unified)
+        stopped = _measure(bench, judgements, control, config, backups=backups, unified=unified)
     measured = bench.measured
-    evidence = _collect(measured, judgements, backups, unified, seed=bench.seed)
+    evidence = _collect(measured, judgements, backups, unified, seed=bench.seed).model_copy(
+        update={**_collect_control(bench, control, config.benchmark), **_operations_facts(bench, run)}
+    )
     findings = [
         *stopped,
         *continued,
         *_judge_errors(measured),
         *(() if stopped else _judge_coverage(config, judgements)),
-        *_judge_times(config.benchmark, judgements),
+        *_judge_times(config.benchmark, judgements, control, by=_measured_by(bench)),
         *_judge_footprint(evidence, has_server=bool(measured.rss_bytes["after"])),
         *guard.findings(),
     ]
@@ -134,7 +94,8 @@ def run_benchmark(
 
 def _measure(
     bench: Bench,
-    judgements: _Judgements,
+    judgements: Judgements,
+    control: Judgements,
     config: MigrationConfig,
     *,
     backups: Backups,
@@ -143,9 +104,14 @@ def _measure(
     """Measure and look until all is decided; a finding where something stands in the way of measuring."""
     if not bench.prepare(backups, unified):
         return (_wrong_before(bench.measured),)
+    # A share of the time alone: what is judged needs the rest.
+    bench.run_control(until=time.monotonic() + config.benchmark.budget_s * _CONTROL_SHARE)
+    control.look(bench.measured.control, config.benchmark, seed=bench.seed, last=True)
+    level = logging.WARNING if _far_off(control, config.benchmark) else logging.INFO
+    log.log(level, _control_said(bench, control, config.benchmark))
     for look in LOOKS:
         try:
-            on_time = bench.run_blocks(until=look)
+            on_time = bench.run_blocks(until=look, without=judgements.decided_parts)
         except ServerError as error:
             # The old side has started already, so this one is what the unified file does.
             return (_does_not_start(error),)
@@ -154,21 +120,6 @@ def _measure(
         if last or judgements.final or bench.measured.has_new_errors:
             break
     return ()
-
-
-def _judge(
-    blocks: Sequence[Block],
-    rule: BenchmarkConfig,
-    *,
-    seed: int,
-    usual_variance: float | None,
-    last: bool,
-) -> _Judged:
-    comparison = statistics.compare(blocks, level=_LEVEL, seed=seed, usual_variance=usual_variance)
-    decision = statistics.decide(
-        comparison, max_ratio=rule.max_ratio, min_diff_ms=rule.min_diff_ms, last_look=last
-    )
-    return _Judged(decision, comparison, len(blocks))
 
 
 def _does_not_start(error: ServerError) -> Finding:
@@ -181,7 +132,7 @@ def _does_not_start(error: ServerError) -> Finding:
     )
 
 
-def _judge_coverage(config: MigrationConfig, judgements: _Judgements) -> Iterator[Finding]:
+def _judge_coverage(config: MigrationConfig, judgements: Judgements) -> Iterator[Finding]:
     """What closes because it was not measured; nothing where everything was."""
     wanted = [request.name for request in config.benchmark.request]
     answered = {name for name, _ in judgements.latencies}
@@ -203,53 +154,120 @@ def _not_measured(where: str, required: str, measured: str) -> Finding:
     )
 
 
-def _judge_times(rule: BenchmarkConfig, judgements: _Judgements) -> Iterator[Finding]:
-    for (name, concurrency), judged in judgements.latencies.items():
-        yield _time_finding("response time", f"{name}, {concurrency} at a time", judged, rule)
-    for (name, _), judged in judgements.operations.items():
-        yield _time_finding("LangGraph operation time", name, judged, rule)
-    yield from _judge_tails(rule, judgements.latencies)
+def _measured_by(bench: Bench) -> str:
+    """Said with every operation that was not measured as the application will run it."""
+    elsewhere = bench.operations is not None and not bench.operations.in_application
+    return ", in unify-db's own interpreter" if elsewhere else ""
 
 
-def _time_finding(check: str, where: str, judged: _Judged, rule: BenchmarkConfig) -> Finding:
+def _judge_times(
+    rule: BenchmarkConfig, judgements: Judgements, control: Judgements, *, by: str
+) -> Iterator[Finding]:
+    for series, judged in judgements.latencies.items():
+        where = _named(series)
+        yield _time_finding("response time", where, judged, control.latencies.get(series), rule)
+    for series, judged in judgements.operations.items():
+        beside = control.operations.get(series)
+        finding = _time_finding("LangGraph operation time", series[0], judged, beside, rule)
+        yield finding.model_copy(update={"measured": finding.measured + by})
+    yield from _judge_tails(rule, judgements)
+
+
+def _named(series: Series) -> str:
+    return f"{series[0]}, {series[1]} at a time"
+
+
+def _time_finding(
+    check: str, where: str, judged: Judged, control: Judged | None, rule: BenchmarkConfig
+) -> Finding:
     found = judged.comparison
-    measured = (
-        f"{found.ratio:.2f}x ({found.low:.2f} to {found.high:.2f}), "
-        f"{found.before_ms:.1f} ms -> {found.after_ms:.1f} ms"
-    )
+    passed = judged.decision is Decision.OPEN
+    measured = f"{_interval(found)}, {found.before_ms:.1f} ms -> {found.after_ms:.1f} ms"
     if judged.decision is Decision.UNDECIDED:
         noise_percent = (found.high / found.ratio - 1) * 100
         measured += f", not decided after {judged.blocks} blocks (noise of {noise_percent:.0f} %)"
+    if not passed and control is not None:
+        measured += f"; old against old {_interval(control.comparison)}"
     return Finding(
         check=check,
         where=where,
         required=f"at most {rule.max_ratio:.2f}x or under {rule.min_diff_ms:g} ms slower",
         measured=measured,
-        passed=judged.decision is Decision.OPEN,
+        passed=passed,
     )
 
 
-def _judge_tails(rule: BenchmarkConfig, latencies: Mapping[Series, _Judged]) -> Iterator[Finding]:
+def _interval(found: Comparison) -> str:
+    return f"{found.ratio:.2f}x ({found.low:.2f} to {found.high:.2f})"
+
+
+def _judge_tails(rule: BenchmarkConfig, judgements: Judgements) -> Iterator[Finding]:
     """One finding for the worst 95th percentile where none is too bad, else one for each that is."""
-    if not latencies:
+    if not judgements.tails:
         return
-    worse = [
-        series
-        for series, judged in latencies.items()
-        if statistics.tail_got_worse(
-            judged.comparison, max_ratio=_MAX_TAIL_RATIO, min_diff_ms=rule.min_diff_ms
-        )
-    ]
-    worst = max(latencies, key=lambda series: latencies[series].comparison.p95_ratio)
-    for name, concurrency in worse or [worst]:
-        found = latencies[name, concurrency].comparison
+    worse = judgements.worse_tails(rule)
+    worst = max(judgements.tails, key=lambda series: judgements.tails[series].ratio)
+    for series in worse or [worst]:
+        tail = judgements.tails[series]
         yield Finding(
             check="slowest responses (95th percentile)",
-            where=f"{name}, {concurrency} at a time",
-            required=f"at most {_MAX_TAIL_RATIO:.2f}x or under {rule.min_diff_ms:g} ms slower",
-            measured=f"{found.p95_ratio:.2f}x, {found.before_p95_ms:.1f} ms -> {found.after_p95_ms:.1f} ms",
+            where=_named(series),
+            required=f"not surely slower by {MAX_TAIL_RATIO:.2f}x or under {rule.min_diff_ms:g} ms slower",
+            measured=f"{tail.ratio:.2f}x (at least {tail.low:.2f}), "
+            f"{tail.before_ms:.1f} ms -> {tail.after_ms:.1f} ms",
             passed=not worse,
         )
+
+
+def _control_said(bench: Bench, control: Judgements, rule: BenchmarkConfig) -> str:
+    """What old against old shows; in plain words where this machine makes a difference out of nothing."""
+    run, judged = bench.measured.control, {**control.latencies, **control.operations}
+    short = f" ({run.problem})" if run.problem else ""
+    if not judged:
+        return f"Control, old files against old files: not measured{short}."
+    blocks = f"{run.blocks} block{'s' if run.blocks != 1 else ''}{short}"
+    far = _far_off(control, rule)
+    if far:
+        named = ", ".join(f"{_named(series)} {_interval(found)}" for series, found in far.items())
+        return (
+            f"Control, old files against old files, {blocks}: far off at {named}. This machine makes "
+            "differences where there are none; do not trust a verdict on response times from it."
+        )
+    ratios = sorted(j.comparison.ratio for j in judged.values())
+    widest = max(j.comparison.high / j.comparison.ratio for j in judged.values()) - 1
+    return (
+        f"Control, old files against old files, {blocks}: ratios {ratios[0]:.2f} to {ratios[-1]:.2f}, "
+        f"widest noise {widest * 100:.0f} %."
+    )
+
+
+def _far_off(control: Judgements, rule: BenchmarkConfig) -> dict[Series, Comparison]:
+    """Where old against old differs by more than what would close the gate, in either direction."""
+    judged = {**control.latencies, **control.operations}
+    return {
+        series: j.comparison
+        for series, j in judged.items()
+        if max(j.comparison.ratio, 1 / j.comparison.ratio) > rule.max_ratio
+        and abs(j.comparison.difference_ms) >= rule.min_diff_ms
+    }
+
+
+def _collect_control(bench: Bench, control: Judgements, rule: BenchmarkConfig) -> dict[str, object]:
+    blocks = bench.measured.control
+    return {
+        "control": _latencies(blocks.latencies, control, seed=bench.seed, samples=0),
+        "control_operations": _latencies(
+            blocks.operations, control, seed=bench.seed, samples=0, operations=True
+        ),
+        "control_said": _control_said(bench, control, rule),
+    }
+
+
+def _operations_facts(bench: Bench, run: RunFolder) -> dict[str, object]:
+    if bench.operations is None:
+        return {}
+    kept = tuple(str(path.relative_to(run.path)) for path in bench.operations.files)
+    return {"operations_by": bench.operations.said, "operations_files": kept}
 
 
 def _judge_errors(measured: Measured) -> Iterator[Finding]:
@@ -304,11 +322,11 @@ def _bytes_finding(check: str, where: str, *, allowed: int, before: int, after: 
 
 
 def _collect(
-    measured: Measured, judgements: _Judgements, backups: Backups, unified: UnifiedFile, *, seed: int
+    measured: Measured, judgements: Judgements, backups: Backups, unified: UnifiedFile, *, seed: int
 ) -> BenchmarkEvidence:
     return BenchmarkEvidence(
-        latencies=_latencies(measured.latencies, judgements.latencies, seed=seed),
-        operations=_latencies(measured.operations, judgements.operations, seed=seed),
+        latencies=_latencies(measured.latencies, judgements, seed=seed),
+        operations=_latencies(measured.operations, judgements, seed=seed, operations=True),
         blocks=measured.blocks,
         before_rss_bytes=_typical(measured, "before"),
         after_rss_bytes=_typical(measured, "after"),
@@ -328,24 +346,33 @@ def _typical(measured: Measured, side: Side) -> int:
 
 
 def _latencies(
-    blocks: Mapping[Series, Sequence[Block]], judged: Mapping[Series, _Judged], *, seed: int
+    blocks: Blocks, judgements: Judgements, *, seed: int, operations: bool = False, samples: int = _SAMPLE
 ) -> tuple[Latency, ...]:
-    return tuple(_latency(s, blocks[s], found.comparison, seed=seed) for s, found in judged.items())
+    judged = judgements.operations if operations else judgements.latencies
+    tails = dict(judgements.tails)
+    if operations:
+        tails = dict(zip(blocks, statistics.compare_tails(list(blocks.values()), level=0.05), strict=True))
+    return tuple(
+        _latency(s, blocks[s], found.comparison, tails[s], seed=seed, samples=samples)
+        for s, found in judged.items()
+    )
 
 
-def _latency(series: Series, blocks: Sequence[Block], found: Comparison, *, seed: int) -> Latency:
+def _latency(
+    series: Series, blocks: Sequence[Block], found: Comparison, tail: Tail, *, seed: int, samples: int
+) -> Latency:
     before, after = np.concatenate([b.before for b in blocks]), np.concatenate([b.after for b in blocks])
     return Latency(
         name=series[0],
         concurrency=series[1],
         before_ms=round(found.before_ms, 3),
         after_ms=round(found.after_ms, 3),
-        before_p95_ms=round(found.before_p95_ms, 3),
-        after_p95_ms=round(found.after_p95_ms, 3),
+        before_p95_ms=round(tail.before_ms, 3),
+        after_p95_ms=round(tail.after_ms, 3),
         ratio=round(found.ratio, 4),
         low=round(found.low, 4),
         high=round(found.high, 4),
         requests=len(before) + len(after),
-        before_sample_ms=statistics.thin(before, keep=_SAMPLE, seed=seed),
-        after_sample_ms=statistics.thin(after, keep=_SAMPLE, seed=seed),
+        before_sample_ms=statistics.thin(before, keep=samples, seed=seed),
+        after_sample_ms=statistics.thin(after, keep=samples, seed=seed),
     )

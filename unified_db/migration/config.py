@@ -227,7 +227,7 @@ class BenchmarkConfig(Section):
 
     max_ratio: float = Field(1.10, gt=1, description="A median slower by more than this closes the gate.")
     min_diff_ms: float = Field(1.0, ge=0, description="A difference below this never closes the gate.")
-    budget_s: float = Field(120.0, gt=0, description="Seconds after which an undecided gate closes.")
+    budget_s: float = Field(300.0, gt=0, description="Seconds after which an undecided gate closes.")
     request: tuple[RequestConfig, ...] = Field((), description="What is asked of both sides.")
 
 

@@ -1,105 +1,193 @@
 """LangGraph's own operations on the old checkpoint file and on the unified file, timed side by side.
 
-On copies, with threads of our own beside those that are there, so that no value of the
-application is touched. Nothing is judged here.
+pytest-benchmark times them in a process of the application's interpreter, a fresh one per block,
+on copies, with threads of our own beside those that are there: no value of the application is
+touched. What is done is in `operations_suite`; here it is started and read. Nothing is judged.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-import uuid
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any
 
+from unified_db.migration import processes, stage
+from unified_db.migration.config import MigrationConfig
 from unified_db.migration.load import SIDES, Answer, Side, Tally
+from unified_db.migration.runs import RunFolder
+from unified_db.migration.stage import Stages
 
-if TYPE_CHECKING:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+log = logging.getLogger(__name__)
 
-OPERATIONS = ("put", "get", "list", "resume")
-_LISTED = 10
-_MESSAGES = 20
+TIMEOUT_S = 60.0
+
+_ALL = "LangGraph operations"
+_SUITE = Path(__file__).with_name("operations_suite.py")
+_STOCK = ("langgraph.checkpoint.sqlite.aio.AsyncSqliteSaver", "langgraph.checkpoint.sqlite.SqliteSaver")
+_OURS = ("unified_db.UnifiedAsyncSqliteSaver", "unified_db.UnifiedSqliteSaver")
+_PROBE = (
+    "import pytest, pytest_benchmark, unified_db.runtime.saver, sys; "
+    "sys.stdout.write(pytest_benchmark.__version__)"
+)
+_PROBE_TIMEOUT_S = 60.0
 
 
-def measure_operations(old: Path, unified: Path, tally: Tally, *, rounds: int, seed: int) -> None:
-    """Put, get, list and resume *rounds* times on both files, interleaved in random order.
+@dataclass(frozen=True)
+class Place:
+    """A file and the saver that it is used through, as "package.module.Class"."""
 
-    *old* is used through LangGraph's stock saver, *unified* through ours, both freshly opened.
-    An operation that raises or returns something else than was put counts as an error.
+    saver: str
+    path: Path
+
+
+def savers_of(config: MigrationConfig) -> tuple[str, str]:
+    """The stock saver and ours, sync where that is the only one the switch puts in, else async."""
+    named = {e.new for e in config.edit if e.kind == "python-import"}
+    which = 1 if _OURS[1] in named and _OURS[0] not in named else 0
+    return _STOCK[which], _OURS[which]
+
+
+class Operations:
+    """Measures operations in fresh processes of one interpreter.
+
+    Attributes:
+        said: How they are measured, for people: by which interpreter, and why not the application's.
+        in_application: True where it is the application's interpreter.
+        files: pytest-benchmark's JSON of every block so far.
     """
-    # A caller may sit in an event loop itself, where another cannot be run.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, _measure(old, unified, tally, rounds=rounds, random=Random(seed))).result()  # noqa: S311 -- an order
 
+    def __init__(self, config: MigrationConfig, stages: Stages, run: RunFolder) -> None:
+        self._config = config
+        self._root = stages.after
+        self._temporary = stages.before.parent / "tmp" / "operations"
+        self._folder = run.path / "benchmark" / "operations"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # pytest takes the nearest pytest.ini, and the application's is not meant.
+        (self._folder / "pytest.ini").write_text("[pytest]\n")
+        self._suite = self._folder / "test_operations.py"
+        shutil.copyfile(_SUITE, self._suite)
+        self.files: list[Path] = []
+        self._python, self.said = self._choose_interpreter()
+        self.in_application = self._python == config.python
 
-async def _measure(old: Path, unified: Path, tally: Tally, *, rounds: int, random: Random) -> None:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    def measure(
+        self,
+        before: Place,
+        after: Place,
+        tally: Tally,
+        *,
+        block: str,
+        seed: int,
+        watch: Callable[[list[int]], None] | None = None,
+    ) -> None:
+        """Put, get, list and resume on both places in a fresh process, and count it in *tally*.
 
-    from unified_db import UnifiedAsyncSqliteSaver
+        What fails, gives another answer than was put or does not end in time is an error of its side;
+        where no side can be told, of the after side.
 
-    async with (
-        AsyncSqliteSaver.from_conn_string(str(old)) as before,
-        UnifiedAsyncSqliteSaver.from_conn_string(str(unified)) as after,
-    ):
-        users: dict[Side, _User] = {"before": _User(before), "after": _User(after)}
-        for number in range(rounds + 1):
-            for operation in OPERATIONS:
-                for side in random.sample(SIDES, 2):
-                    answer = await _time(getattr(users[side], operation))
-                    # The first round opens, sets up and fills caches.
-                    if number or answer.problem:
-                        tally.add(side, operation, 1, answer)
-
-
-async def _time(operation: Callable[[], Awaitable[bool]]) -> Answer:
-    begun = time.perf_counter()
-    try:
-        correct = await operation()
-    except Exception as error:  # noqa: BLE001 -- whatever it raises, it is what the gate wants to know
-        return Answer(0.0, type(error).__name__)
-    return Answer((time.perf_counter() - begun) * 1000, "" if correct else "another answer than was put")
-
-
-class _User:
-    """Uses one saver as a graph would; each method is one operation, true where its answer is right."""
-
-    def __init__(self, saver: AsyncSqliteSaver) -> None:
-        self._saver = saver
-        self._thread: Any = {"configurable": {"thread_id": f"unify-db-{uuid.uuid4()}", "checkpoint_ns": ""}}
-        self._config: Any = self._thread
-        self._newest = ""
-        self._count = 0
-
-    async def put(self) -> bool:
-        from langgraph.checkpoint.base import empty_checkpoint
-
-        checkpoint = empty_checkpoint()
-        checkpoint["channel_values"] = {"messages": ["How long is a message?"] * _MESSAGES}
-        self._newest, self._count = checkpoint["id"], self._count + 1
-        self._config = await self._saver.aput(
-            self._config, checkpoint, {"source": "loop", "step": self._count}, {}
+        Args:
+            before: The old file.
+            after: What it is compared with.
+            tally: Takes times and errors; empty before.
+            block: Names the files of this block in the run's folder.
+            seed: Decides which side comes first in each turn.
+            watch: Called four times a second with the process ids that are there then.
+        """
+        report, junit = self._folder / f"{block}.json", self._folder / f"{block}.xml"
+        for leftover in (report, junit):
+            leftover.unlink(missing_ok=True)
+        result = processes.run_command(
+            self._command(report, junit),
+            cwd=stage.staged_cwd(self._config, self._root),
+            env={
+                **self._environment(),
+                "UNIFY_DB_BEFORE": f"{before.saver} {before.path}",
+                "UNIFY_DB_AFTER": f"{after.saver} {after.path}",
+                "UNIFY_DB_SEED": str(seed),
+            },
+            log_file=self._folder / f"{block}.log",
+            timeout_s=TIMEOUT_S,
+            watch=watch,
         )
-        return bool(self._config["configurable"]["checkpoint_id"] == self._newest)
+        if report.exists():
+            self.files.append(report)
+            _read_times(report, tally)
+        if junit.exists():
+            _read_errors(junit, tally)
+        if not tally.errors and (result.timed_out or result.exit_code or not report.exists()):
+            ended = (
+                f"not ended after {TIMEOUT_S:g} s" if result.timed_out else f"exit code {result.exit_code}"
+            )
+            tally.errors["after", _ALL, ended] += 1
+            log.warning("benchmark: LangGraph operations: %s, see %s", ended, result.log)
 
-    async def get(self) -> bool:
-        found = await self._saver.aget_tuple(self._thread)
-        return (
-            found is not None
-            and found.checkpoint["id"] == self._newest
-            and len(found.checkpoint["channel_values"]["messages"]) == _MESSAGES
+    def _command(self, report: Path, junit: Path) -> list[str]:
+        options = ["-q", "-p", "benchmark", "-p", "no:cacheprovider", f"--benchmark-json={report}"]
+        return [str(self._python), "-m", "pytest", *options, f"--junitxml={junit}", str(self._suite)]
+
+    def _environment(self) -> dict[str, str]:
+        port = processes.free_port()
+        staged = processes.staged_environment(self._config, port=port, temporary=self._temporary)
+        # Options and plugins that are meant for the application's own tests.
+        kept = {k: v for k, v in staged.items() if k not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
+        return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    def _choose_interpreter(self) -> tuple[Path, str]:
+        version = self._probe(self._config.python)
+        if version:
+            return self._config.python, f"pytest-benchmark {version} in the application's interpreter"
+        own = Path(sys.executable)
+        said = (
+            f"pytest-benchmark {self._probe(own) or '(missing)'} in unify-db's own interpreter, since the "
+            "application's cannot import pytest_benchmark; to measure with its own versions: "
+            f"{self._config.python} -m pip install pytest-benchmark"
         )
+        log.warning("benchmark: LangGraph operations are timed by %s", said)
+        return own, said
 
-    async def list(self) -> bool:
-        found = [item async for item in self._saver.alist(self._thread, limit=_LISTED)]
-        return len(found) == min(self._count, _LISTED) and found[0].checkpoint["id"] == self._newest
+    def _probe(self, python: Path) -> str:
+        """The version of pytest-benchmark that *python* imports, beside the runtime; empty without it."""
+        try:
+            found = subprocess.run(
+                [str(python), "-c", _PROBE],
+                cwd=stage.staged_cwd(self._config, self._root),
+                env=self._environment(),
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return found.stdout.strip() if not found.returncode else ""
 
-    async def resume(self) -> bool:
-        latest = await self._saver.aget_tuple(self._thread)
-        if latest is None:
-            return False
-        await self._saver.aput_writes(latest.config, [("messages", "An answer.")], str(uuid.uuid4()))
-        return bool(latest.checkpoint["id"] == self._newest)
+
+def _read_times(report: Path, tally: Tally) -> None:
+    for measured in json.loads(report.read_bytes())["benchmarks"]:
+        what = measured["extra_info"]
+        for seconds in measured["stats"]["data"]:
+            tally.add(what["side"], what["operation"], 1, Answer(seconds * 1000))
+
+
+def _read_errors(junit: Path, tally: Tally) -> None:
+    for case in ET.parse(junit).iter("testcase"):  # noqa: S314 -- written by our own suite
+        for problem in (*case.iterfind("failure"), *case.iterfind("error")):
+            side, operation = _case_of(case.get("name", ""))
+            # The class alone: a message may name paths or values.
+            kind = (problem.get("message") or "error").split(":")[0].split(".")[-1]
+            tally.add(side, operation, 1, Answer(0.0, kind))
+
+
+def _case_of(name: str) -> tuple[Side, str]:
+    """Side and operation of "test_operation[TURN-OPERATION-SIDE]"."""
+    if "[" not in name:
+        # It is not about one test: our suite could not even be read.
+        return SIDES[1], _ALL
+    _, operation, side = name.partition("[")[2].removesuffix("]").split("-")
+    return (SIDES[0] if side == SIDES[0] else SIDES[1]), operation

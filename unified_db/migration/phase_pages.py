@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, plots, question_pages, tables, wording
@@ -193,7 +194,12 @@ def _benchmark_markdown(account: Account) -> str:
 def _evidence_said(evidence: BenchmarkEvidence) -> str:
     blocks = wording.count(evidence.blocks, "block")
     restart = wording.format_ms(evidence.restart_ms)
-    return f"Evidence: {blocks}. A plain restart of the application takes {restart}."
+    parts = [f"Evidence: {blocks}. A plain restart of the application takes {restart}."]
+    parts += [markdown.plain(evidence.control_said)] if evidence.control_said else []
+    if evidence.operations_by:
+        kept = ", ".join(f"[{Path(f).name}]({f})" for f in evidence.operations_files)
+        parts.append(f"LangGraph operations: {markdown.plain(evidence.operations_by)}. {kept}".strip())
+    return "\n\n".join(parts)
 
 
 def _gate_heading(account: Account, gate: GateName) -> str:

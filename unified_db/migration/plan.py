@@ -166,12 +166,13 @@ def _space_needs(
     config: MigrationConfig, sources: tuple[SourceFacts, ...], run: RunFolder
 ) -> Iterator[SpaceNeed]:
     total = sum(s.size_bytes + s.wal_bytes for s in sources)
-    # In the run's folder: backups, the unified file, a staged copy of each, the archive.
+    # In the run's folder: backups, the unified file, a staged copy of each, the archive; while the
+    # benchmark runs instead of the archive a second old tree and copies for LangGraph's operations.
     # Beside the target: the unified file, which is made ready before the application is stopped.
-    # The tree is copied twice, but for what both sides share.
+    # The tree is copied twice, but for what both sides share, and once more for the control.
     needs: dict[int, tuple[Path, int]] = {}
     twice, once = stage.tree_bytes(config)
-    for folder, factor, tree in ((run.path, 6, 2 * twice + once), (config.target_path.parent, 1, 0)):
+    for folder, factor, tree in ((run.path, 8, 3 * twice + 2 * once), (config.target_path.parent, 1, 0)):
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         device = existing.stat().st_dev
         known = needs.get(device, (existing, 0))

@@ -346,6 +346,15 @@ class BenchmarkEvidence(Record):
     unified_bytes: int
     restart_ms: float
     """Stop issued to first healthy answer of a plain restart of the old side."""
+    control: tuple[Latency, ...] = ()
+    """The old application against a second copy of itself: before and after are both the old files."""
+    control_operations: tuple[Latency, ...] = ()
+    control_said: str = ""
+    """What the control shows, in a sentence."""
+    operations_by: str = ""
+    """How LangGraph's operations were timed, and by which interpreter."""
+    operations_files: tuple[str, ...] = ()
+    """pytest-benchmark's JSON of each block, relative to the run's folder."""
 
 
 class Question(Record):

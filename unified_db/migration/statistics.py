@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,28 @@ class Decision(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Response times of one request at one concurrency in one block, both sides."""
+    """Response times of one request at one concurrency in one block, both sides.
+
+    Where both sides have as many, the times in one place are of the same request in the same wave.
+    """
 
     before: Samples
     after: Samples
+
+    @cached_property
+    def variance_within(self) -> float:
+        """How far the log ratio of the medians is open within the block, from a bootstrap over requests.
+
+        Over pairs where there are some: both sides wait longer in a wave with more slow requests.
+        """
+        random = np.random.default_rng(len(self.before))
+        first = _resample(len(self.before), random)
+        second = first if len(self.before) == len(self.after) else _resample(len(self.after), random)
+        before = np.median(self.before[first], axis=1)
+        after = np.median(self.after[second], axis=1)
+        return float(np.log(after / before).var())
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,6 @@ class Comparison:
         high: Upper bound of it.
         before_ms: Geometric mean over the blocks' medians, so that after_ms / before_ms is the ratio.
         after_ms: As before_ms.
-        p95_ratio: Median over the blocks of the ratio of 95th percentiles.
-        p95_low: Lower bound of that ratio's 95 % confidence interval; 0 for one block.
     """
 
     ratio: float
@@ -60,15 +74,28 @@ class Comparison:
     high: float
     before_ms: float
     after_ms: float
-    before_p95_ms: float
-    after_p95_ms: float
-    p95_ratio: float
-    p95_low: float
 
     @property
     def difference_ms(self) -> float:
         """How much slower the median is; negative where it is faster."""
         return self.after_ms - self.before_ms
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The 95th percentile after against before.
+
+    Attributes:
+        ratio: Geometric mean over the blocks of p95 after by p95 before.
+        low: Lower bound of the ratio; 0 for one block.
+        before_ms: Geometric mean over the blocks, so that after_ms / before_ms is the ratio.
+        after_ms: As before_ms.
+    """
+
+    ratio: float
+    low: float
+    before_ms: float
+    after_ms: float
 
 
 def compare(
@@ -96,17 +123,12 @@ def compare(
     ratios = np.array([_log_ratio(block) for block in blocks])
     centre = float(ratios.mean())
     half_width = _half_width(blocks, level=level, seed=seed, usual_variance=usual_variance)
-    p95s = np.array([[np.percentile(b.before, 95), np.percentile(b.after, 95)] for b in blocks])
     return Comparison(
         ratio=math.exp(centre),
         low=math.exp(centre - half_width),
         high=math.exp(min(centre + half_width, 50.0)),
         before_ms=_typical([b.before for b in blocks]),
         after_ms=_typical([b.after for b in blocks]),
-        before_p95_ms=float(np.median(p95s[:, 0])),
-        after_p95_ms=float(np.median(p95s[:, 1])),
-        p95_ratio=float(np.median(p95s[:, 1] / p95s[:, 0])),
-        p95_low=_lower_bound(np.log(p95s[:, 1] / p95s[:, 0])),
     )
 
 
@@ -120,7 +142,7 @@ def variance_between(blocks: Sequence[Block], *, seed: int) -> float:
     if count == 1:
         return math.inf
     random = np.random.default_rng(seed)
-    within = float(np.mean([_resampled_log_ratios(block, random).var() for block in blocks]))
+    within = float(np.mean([block.variance_within for block in blocks]))
     ratios = np.array([_log_ratio(block) for block in blocks])
     means = ratios[random.integers(count, size=(_RESAMPLES, count))].mean(axis=1)
     # Resampling n of n understates the variance between blocks by (n-1)/n.
@@ -148,21 +170,38 @@ def decide(
     return Decision.UNDECIDED
 
 
-def tail_got_worse(comparison: Comparison, *, max_ratio: float, min_diff_ms: float) -> bool:
-    """True where the 95th percentile is worse by *max_ratio* in more than half of the blocks.
+def compare_tails(series: Sequence[Sequence[Block]], *, level: float) -> list[Tail]:
+    """The 95th percentiles of several requests, which were measured in the same blocks.
 
-    And surely worse at all: the slowest of a few dozen answers are mostly noise.
+    Args:
+        series: Blocks of each request.
+        level: Probability that any of the lower bounds lies above its true ratio; it is split among
+            the requests, since the worst of many looks bad by chance.
     """
-    difference_ms = comparison.after_p95_ms - comparison.before_p95_ms
-    return comparison.p95_ratio > max_ratio and comparison.p95_low > 1 and difference_ms >= min_diff_ms
+    p95s = [np.log([[_p95(b.before), _p95(b.after)] for b in blocks]) for blocks in series]
+    variances = [float(np.var(p[:, 1] - p[:, 0], ddof=1)) if len(p) > 1 else math.inf for p in p95s]
+    usual = float(np.median(variances)) if len(variances) > 1 else None
+    return [
+        _tail(p, variance, usual, level=level / len(series))
+        for p, variance in zip(p95s, variances, strict=True)
+    ]
 
 
-def level_per_look(level: float, looks: int) -> float:
-    """The level of each of *looks* looks at growing evidence, so that all of them together keep *level*.
+def tail_got_worse(tail: Tail, *, max_ratio: float, min_diff_ms: float) -> bool:
+    """True where the 95th percentile is worse by *max_ratio*, and surely worse at all.
 
-    Bonferroni's split: looking four times at 0.05 each would err far more often than in 0.05.
+    The slowest of a few dozen answers are mostly noise.
     """
-    return level / looks
+    return tail.ratio > max_ratio and tail.low > 1 and tail.after_ms - tail.before_ms >= min_diff_ms
+
+
+def levels_of_looks(level: float, weights: Sequence[float]) -> tuple[float, ...]:
+    """The level of each look at growing evidence, so that all of them together keep *level*.
+
+    Bonferroni's split by *weights*: looking four times at 0.05 each would err far more often than in
+    0.05. The later looks, which rest on more, may have more of it.
+    """
+    return tuple(level * weight / sum(weights) for weight in weights)
 
 
 @cache
@@ -186,12 +225,20 @@ def thin(samples: Samples, *, keep: int, seed: int) -> tuple[float, ...]:
     return tuple(round(float(s), 3) for s in samples)
 
 
-def _lower_bound(log_ratios: Samples) -> float:
-    count = len(log_ratios)
-    if count == 1:
-        return 0.0
-    half_width = student_quantile(0.975, count - 1) * float(log_ratios.std(ddof=1)) / math.sqrt(count)
-    return math.exp(float(log_ratios.mean()) - half_width)
+def _p95(samples: Samples) -> float:
+    return float(np.percentile(samples, 95))
+
+
+def _tail(log_p95s: Samples, variance: float, usual_variance: float | None, *, level: float) -> Tail:
+    before, after = (float(side) for side in log_p95s.mean(axis=0))
+    # A lower bound alone is meant, so all of the level lies on one side.
+    half_width = _student_width(variance, usual_variance, blocks=len(log_p95s), probability=1 - level)
+    return Tail(
+        ratio=math.exp(after - before),
+        low=math.exp(after - before - half_width),
+        before_ms=math.exp(before),
+        after_ms=math.exp(after),
+    )
 
 
 def _typical(sides: Sequence[Samples]) -> float:
@@ -203,7 +250,14 @@ def _log_ratio(block: Block) -> float:
 
 
 def _half_width(blocks: Sequence[Block], *, level: float, seed: int, usual_variance: float | None) -> float:
-    degrees, variance = len(blocks) - 1, variance_between(blocks, seed=seed)
+    variance = variance_between(blocks, seed=seed)
+    return _student_width(variance, usual_variance, blocks=len(blocks), probability=1 - level / 2)
+
+
+def _student_width(
+    variance: float, usual_variance: float | None, *, blocks: int, probability: float
+) -> float:
+    degrees = blocks - 1
     # One block says nothing of how much blocks differ.
     if not degrees:
         return math.inf
@@ -211,12 +265,8 @@ def _half_width(blocks: Sequence[Block], *, level: float, seed: int, usual_varia
         weighted = degrees * variance + _PRIOR_DEGREES * usual_variance
         degrees += _PRIOR_DEGREES
         variance = weighted / degrees
-    return student_quantile(1 - level / 2, degrees) * math.sqrt(variance / len(blocks))
+    return student_quantile(probability, degrees) * math.sqrt(variance / blocks)
 
 
-def _resampled_log_ratios(block: Block, random: np.random.Generator) -> Samples:
-    before, after = (
-        np.median(side[random.integers(len(side), size=(_RESAMPLES_WITHIN, len(side)))], axis=1)
-        for side in (block.before, block.after)
-    )
-    return np.asarray(np.log(after / before))
+def _resample(count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    return random.integers(count, size=(_RESAMPLES_WITHIN, count))

@@ -306,14 +306,28 @@ def latencies(account: Account, items: Sequence[Latency], caption: str) -> Table
             number(wording.format_ms(one.after_p95_ms)),
             number(wording.format_ratio(one.ratio)),
             number(f"{wording.format_ratio(one.low)} to {wording.format_ratio(one.high)}"),
+            number(_control_of(account, one)),
             mark(within(account, one)),
         )
         for one in items
     ]
     columns = (
-        "request | at a time | median before | after | p95 before | p95 after | ratio | interval | result"
+        "request | at a time | median before | after | p95 before | p95 after | ratio | interval "
+        "| old against old | result"
     )
     return _table(caption, columns, rows)
+
+
+def _control_of(account: Account, latency: Latency) -> str:
+    """The same of the old application against a second copy of itself: what is only noise."""
+    evidence = account.benchmark
+    beside = (*evidence.control, *evidence.control_operations) if evidence else ()
+    key = (latency.name, latency.concurrency)
+    found = next((c for c in beside if (c.name, c.concurrency) == key), None)
+    if found is None:
+        return wording.UNKNOWN
+    low, high = wording.format_ratio(found.low), wording.format_ratio(found.high)
+    return f"{wording.format_ratio(found.ratio)} ({low} to {high})"
 
 
 def criteria(items: Iterable[Criterion], caption: str) -> Table:

@@ -1,12 +1,16 @@
 """A server on the standard library alone; what goes wrong in it is planted by files beside it.
 
 slow: milliseconds added to /notes. broken: /notes answers 500. noisy: /notes logs an error.
-greedy: /notes keeps four megabytes per request.
+greedy: /notes keeps four megabytes per request. parent: a child process holds sixty-four.
+hangs: /notes never answers. hangs_at_once: nor while another /notes is asked. other_answer: /notes
+counts wrongly.
 """
 
 import json
 import sqlite3
+import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +33,11 @@ SLOW_S, BROKEN, NOISY, GREEDY = (
     float(planted("slow") or 0) / 1000,
     *map(planted, ("broken", "noisy", "greedy")),
 )
+PARENT, HANGS, HANGS_AT_ONCE, OTHER_ANSWER = map(
+    planted, ("parent", "hangs", "hangs_at_once", "other_answer")
+)
+HOLD = "import sys; kept = b'x' * 64_000_000; print('held', flush=True); sys.stdin.read()"
+IN_NOTES = threading.Semaphore(1)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,14 +49,19 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"ok": True})
         if self.path.startswith("/echo"):
             return self.answer(200, {"text": parse_qs(urlsplit(self.path).query)["text"][0]})
+        alone = IN_NOTES.acquire(blocking=False)
+        if HANGS or (HANGS_AT_ONCE and not alone):
+            time.sleep(3600)
         time.sleep(WORK_S + SLOW_S)
+        if alone:
+            IN_NOTES.release()
         if GREEDY:
             KEPT.append(b"x" * 4_000_000)
         if NOISY:
             print("ERROR notes: could not read", flush=True)
         with closing(sqlite3.connect(database_path())) as connection:
             count = connection.execute("SELECT count(*) FROM notes").fetchone()[0]
-        return self.answer(500 if BROKEN else 200, {"count": count})
+        return self.answer(500 if BROKEN else 200, {"count": count + bool(OTHER_ANSWER)})
 
     def do_POST(self):
         text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"]
@@ -69,4 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if PARENT:
+        child = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child.stdout.readline()
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
