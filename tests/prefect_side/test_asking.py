@@ -275,3 +275,14 @@ def test_a_cancelled_wait_is_a_rejection(waiting: Waiting) -> None:
     decision = decisions.load_decision(waiting.run)
     assert decision is not None
     assert (decision.choice, decision.reason) == ("reject", "the flow run was cancelled")
+
+
+def test_a_killed_wait_is_decided_by_the_command_whatever_is_pressed_in_prefect(waiting: Waiting) -> None:
+    waiting.process.kill()
+    waiting.process.wait()
+    answer = {"decision": "approve", "decided_by": "Ada", "evidence": waiting.digest}
+    assert waiting.prefect.resume(waiting.flow_run, **answer)["status"] == "ACCEPT"
+    assert decisions.load_decision(waiting.run) is None, "nobody is there to take it"
+    assert waiting.tree() == waiting.before
+    assert waiting.command("approve", waiting.run.name)["state"] == "interrupted"
+    assert waiting.command("resume", waiting.run.name)["state"] == "archived"
