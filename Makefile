@@ -7,7 +7,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
-.PHONY: bench-data gate-campaign gate-statistics
+.PHONY: bench-data bench-pause gate-campaign gate-statistics
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ lock:  ## Resolve all locks anew (needs uv on the path)
 
 bench-data: install  ## What the data path costs: tables and a plot in docs/ (about half an hour, 20 GB of disk)
 	@$(BIN)/python -m benchmarks.data_path
+
+bench-pause: install  ## How long a cut-over keeps an application away; writes docs/write-pause.* (5 minutes, 6 GB of disk)
+	@$(BIN)/python -m benchmarks.write_pause
 
 gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (about 45 minutes, goes on where it was)
 	@$(BIN)/python -m benchmarks.gate_campaign

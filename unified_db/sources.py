@@ -282,7 +282,7 @@ def hold(path: Path, *, timeout_s: float = 5.0) -> Iterator[Held]:
     path = path.resolve()
     with pinned(path) as found:
         header = read_header(path)
-        _require_own_sidecars(path, found)
+        require_own_sidecars(path, found)
         if is_open_here(path):
             yield Held(path, True, found, header)
             return
@@ -314,8 +314,12 @@ def _open_to_read(path: Path) -> int:
         raise _unreadable(path, error) from error
 
 
-def _require_own_sidecars(path: Path, found: Identity) -> None:
-    """Return unless the file is used by another name in its folder, with sidecars of that name."""
+def require_own_sidecars(path: Path, found: Identity) -> None:
+    """Return unless *path*, which is *found*, is used by another name in its folder, with sidecars there.
+
+    Raises:
+        SourceError: It is.
+    """
     if path.stat().st_nlink < 2:
         return
     for other in path.parent.iterdir():

@@ -29,9 +29,9 @@ from unified_db.errors import (
     SourceError,
     UsageError,
 )
-from unified_db.migration import archive, cutover, phases, processes, rollback, standalone, undo
+from unified_db.migration import archive, cutover, late, phases, processes, rollback, standalone, undo
 from unified_db.migration.journal import read_state, standing_acts
-from unified_db.migration.records import Approval, GateName
+from unified_db.migration.records import Approval, Backup, CutoverRecord, GateName
 from unified_db.migration.runs import RunFolder, create_run
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
@@ -137,6 +137,75 @@ def test_rows_written_after_the_backup_arrive(move: Move) -> None:
     move.switch()
     assert move.texts(move.app.unified, "notes") == ["a", "b", "c", "late"]
     assert move.texts(move.app.unified, "events") == ["changed", "c"]
+
+
+def write_while_stopping(move: Move, *statements: str) -> None:
+    """Have the stop command of *move*'s application write to its old files first, as its last requests do."""
+    lines = [
+        f"conn = sqlite3.connect({str(move.app.notes)!r}); conn.executescript({s!r}); conn.close()"
+        for s in statements
+    ]
+    (move.app.root / "last_requests.py").write_text("\n".join(["import sqlite3", *lines, "import stop"]))
+    text = move.app.toml.read_text()
+    move.app.toml.write_text(text.replace("{python} stop.py", "{python} last_requests.py"))
+    move.run = move.prepare_again()
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_rows_written_until_the_very_stop_arrive(move: Move, mode: str) -> None:
+    with closing(sqlite3.connect(move.app.notes)) as conn:
+        conn.execute(f"PRAGMA journal_mode={mode}")
+    write_while_stopping(
+        move,
+        "INSERT INTO notes (text) VALUES ('late')",
+        "UPDATE notes SET text = 'changed' WHERE id = 1; DELETE FROM notes WHERE id = 2",
+    )
+    move.add(move.app.notes, "notes", "since the backup")
+    move.switch()
+    assert move.texts(move.app.unified, "notes") == ["changed", "c", "since the backup", "late"]
+    assert move.texts(move.app.unified, "events") == ["a", "b", "c"]
+    record = move.run.load("cutover", CutoverRecord)
+    assert record is not None
+    assert record.late_rows == 4
+
+
+def test_a_schema_change_until_the_very_stop_takes_the_cut_over_back(move: Move) -> None:
+    write_while_stopping(move, "CREATE TABLE added (x)")
+    with pytest.raises(CutoverUndoneError, match=r"schema of data/notes\.db was changed"):
+        move.switch()
+    assert is_old(move)
+    assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_what_nobody_wrote_since_it_was_compared_is_not_compared_again(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+    original = late._carry_one  # the one way by which a stopped source is read
+
+    def carry(ready: late.ReadyCopy, item: Backup) -> int:
+        compared.append(item.label)
+        return original(ready, item)
+
+    monkeypatch.setattr(late, "_carry_one", carry)
+    write_while_stopping(move, "INSERT INTO notes (text) VALUES ('late')")
+    move.switch()
+    assert compared == ["data/notes.db"]
+
+
+def test_a_source_that_cannot_be_compared_beside_the_application_is_compared_without_it(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = late._image
+
+    def fail_once(*arguments: object) -> object:
+        monkeypatch.setattr(late, "_image", original)
+        raise SourceError("no space for a copy")
+
+    monkeypatch.setattr(late, "_image", fail_once)
+    move.add(move.app.notes, "notes", "late")
+    move.switch()
+    assert move.texts(move.app.unified, "notes") == ["a", "b", "c", "late"]
 
 
 def test_an_old_path_fails_loudly_and_says_where_the_data_went(move: Move) -> None:

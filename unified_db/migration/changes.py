@@ -7,7 +7,7 @@ old file). It looks at states, not at a log, so carrying twice is the same as ca
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from unified_db import sqlite
@@ -34,7 +34,12 @@ class Carried:
 
 
 def carry_all(
-    conn: sqlite3.Connection, names: Mapping[str, str], *, frm: str, to: str = "main"
+    conn: sqlite3.Connection,
+    names: Mapping[str, str],
+    *,
+    frm: str,
+    to: str = "main",
+    differing: Collection[str] | None = None,
 ) -> list[Carried]:
     """Make tables in *to* equal to their state in *frm*; only what differs is touched.
 
@@ -43,6 +48,7 @@ def carry_all(
         names: The tables' names in *to* by their names in *frm*.
         frm: The schema to carry from.
         to: The schema to carry into.
+        differing: Which tables differ, by their names in *frm*, where that is known already.
 
     Must be called inside a transaction on *conn*, which :func:`compare.prepare` prepared, with
     `foreign_keys` off. Triggers do not fire and AUTOINCREMENT counters are carried too.
@@ -50,17 +56,21 @@ def carry_all(
     Returns:
         The tables in which anything differed, under their names in *to*.
     """
-    pending = []
-    for theirs, ours in names.items():
-        table = _common(conn, theirs, frm, ours, to)
-        if compare.find_differences(conn, table, left=frm, right=to, right_name=ours, limit=1):
-            pending.append((table, ours))
+    if differing is None:
+        differing = [n for n in names if differs(conn, n, names[n], left=frm, right=to)]
+    pending = [(_common(conn, n, frm, names[n], to), names[n]) for n in names if n in differing]
     carried: list[Carried] = []
     if pending:
         with without_triggers(conn, to):
             carried = [_apply(conn, table, ours, frm, to) for table, ours in pending]
     _carry_sequences(conn, names, frm, to)
     return carried
+
+
+def differs(conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str) -> bool:
+    """True where the table called *theirs* in *left* is not the same as *ours* in *right*."""
+    table = _common(conn, theirs, left, ours, right)
+    return bool(compare.find_differences(conn, table, left=left, right=right, right_name=ours, limit=1))
 
 
 def require_equal(conn: sqlite3.Connection, names: Mapping[str, str], *, left: str, right: str) -> None:
@@ -96,31 +106,34 @@ def _common(conn: sqlite3.Connection, theirs: str, frm: str, ours: str, to: str)
 def _apply(conn: sqlite3.Connection, table: Table, ours: str, frm: str, to: str) -> Carried:
     new = f"{quote_name(frm)}.{quote_name(table.name)}"
     old = f"{quote_name(to)}.{quote_name(ours)}"
-    _list_keys(conn, table, new, old)
+    counts = _list_keys(conn, table, new, old)
     # All deletes come first, so that two rows may have swapped a unique value.
-    same = " AND ".join(f"k.{quote_name(n)} = {old}.{quote_name(k)}" for n, k in _key_names(table))
-    for listed in (_GONE, _CHANGED):
-        conn.execute(f"DELETE FROM {old} WHERE EXISTS (SELECT 1 FROM temp.{listed} k WHERE {same})")
+    for listed in filter(counts.get, (_GONE, _CHANGED)):
+        conn.execute(f"DELETE FROM {old} WHERE {_is_listed(table, listed)}")
     columns = [quote_name(c) for c in table.writable]
     if table.rowid is not None and table.rowid_column is None:
         columns.insert(0, table.rowid)
     names = ", ".join(columns)
-    chosen = " AND ".join(f"k.{quote_name(n)} = f.{quote_name(k)}" for n, k in _key_names(table))
-    for listed in (_CHANGED, _NEW):
+    for listed in filter(counts.get, (_CHANGED, _NEW)):
         conn.execute(
-            f"INSERT INTO {old} ({names}) SELECT {names} FROM {new} f "
-            f"WHERE EXISTS (SELECT 1 FROM temp.{listed} k WHERE {chosen})"
+            f"INSERT INTO {old} ({names}) SELECT {names} FROM {new} WHERE {_is_listed(table, listed)}"
         )
-    counts = {n: sqlite.count_rows(conn, n, "temp") for n in (_GONE, _CHANGED, _NEW)}
     return Carried(ours, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
+
+
+def _is_listed(table: Table, listed: str) -> str:
+    """SQL that is true for rows whose keys are in temp's *listed*; looked up, not searched for."""
+    ours = ", ".join(quote_name(k) for k in table.key)
+    keys = ", ".join(n for n, _ in _key_names(table))
+    return f"({ours}) IN (SELECT {keys} FROM temp.{listed})"
 
 
 def _key_names(table: Table) -> list[tuple[str, str]]:
     return [(f"k{place}", key) for place, key in enumerate(table.key)]
 
 
-def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> None:
-    """Fill three temporary tables with the keys that are gone, changed and new."""
+def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> dict[str, int]:
+    """Fill three temporary tables with the keys that are gone, changed and new; how many each has."""
     first = quote_name(table.key[0])
     joined = compare.keys_equal(table, "f", "t")
     equal = compare.rows_equal(table.writable, "f", "t")
@@ -133,8 +146,7 @@ def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> No
     ):
         conn.execute(f"DROP TABLE IF EXISTS temp.{name}")
         conn.execute(f"CREATE TEMP TABLE {name} AS {query}")
-        keys = ", ".join(n for n, _ in _key_names(table))
-        conn.execute(f"CREATE INDEX temp.{name}_key ON {name} ({keys})")
+    return {n: sqlite.count_rows(conn, n, "temp") for n in (_GONE, _CHANGED, _NEW)}
 
 
 class without_triggers:  # noqa: N801 - reads as a clause: with without_triggers(...)

@@ -14,11 +14,10 @@ import json
 import logging
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,19 +27,15 @@ from unified_db import errors, files, sqlite
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
 from unified_db.migration import (
     application,
-    changes,
-    compare,
-    copy,
-    layout,
+    late,
     recheck,
     runs,
     switch,
     undo,
-    union_changes,
-    unions,
 )
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import Journal
+from unified_db.migration.lookout import Lookouts
 from unified_db.migration.recheck import UNTOUCHED as _UNTOUCHED
 from unified_db.migration.records import (
     Approval,
@@ -127,17 +122,27 @@ def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
         CutoverUndoneError: It was begun and taken back; everything is as before.
     """
     journal = Journal(run)
-    try:
-        prepared = _prepare(config, run, journal)
-    except BaseException as error:
-        undo.undo_acts(config, run, journal)
-        if isinstance(error, OSError):
-            raise CutoverRefusedError(f"the cut-over cannot begin: {error}", hint=_UNTOUCHED) from error
-        raise
+    with contextlib.ExitStack() as watch:
+        try:
+            prepared = _prepare(config, run, journal, watch)
+        except BaseException as error:
+            watch.close()
+            undo.undo_acts(config, run, journal)
+            if isinstance(error, OSError):
+                raise CutoverRefusedError(f"the cut-over cannot begin: {error}", hint=_UNTOUCHED) from error
+            raise
+        return _switch_or_undo(config, run, journal, prepared)
+
+
+def _switch_or_undo(
+    config: MigrationConfig, run: RunFolder, journal: Journal, prepared: _Prepared
+) -> CutoverRecord:
     journal.write("cutover", "begin", pid=os.getpid())
     try:
         record = _switch_over(config, run, journal, prepared)
     except BaseException as error:
+        # The way back opens the sources by itself, which must be nobody's then.
+        prepared.lookouts.close()
         reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
         log.warning("cut-over: %s; taking everything back", reason)
         undo.undo_acts(config, run, journal)
@@ -154,15 +159,18 @@ def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
 class _Prepared:
     """What is made ready while the application still serves."""
 
-    plan: MigrationPlan
     backups: Backups
-    unified: UnifiedFile
     edits: tuple[switch.PlannedEdit, ...]
-    copy: Path
+    copy: late.ReadyCopy
+    lookouts: Lookouts
+    carried_rows: int
     restart_ms: float
 
 
-def _prepare(config: MigrationConfig, run: RunFolder, journal: Journal) -> _Prepared:
+def _prepare(
+    config: MigrationConfig, run: RunFolder, journal: Journal, watch: contextlib.ExitStack
+) -> _Prepared:
+    """Make everything ready while the application serves; the lookouts are closed with *watch*."""
     plan, backups, unified = _load_evidence(run)
     recheck.require_as_planned(config, run, plan, unified)
     edits = switch.plan_edits(config, "switch")
@@ -180,8 +188,11 @@ def _prepare(config: MigrationConfig, run: RunFolder, journal: Journal) -> _Prep
         _take_mode(ready, backups)
         files.fsync_file(ready)
         files.fsync_folder(ready.parent)
+    lookouts = watch.enter_context(Lookouts([b.source for b in backups.items]))
+    copy = late.ReadyCopy(ready, plan, backups)
+    rows = late.carry_beside(copy, lookouts, run, journal)
     evidence = run.load("evidence-benchmark", BenchmarkEvidence)
-    return _Prepared(plan, backups, unified, edits, ready, evidence.restart_ms if evidence else 0.0)
+    return _Prepared(backups, edits, copy, lookouts, rows, evidence.restart_ms if evidence else 0.0)
 
 
 def _switch_over(
@@ -191,10 +202,10 @@ def _switch_over(
     _stop_application(config, journal)
     sources = [b.source for b in ready.backups.items]
     application.require_no_holders(sources, after="the stop")
-    _leave_wal(journal, ready.backups)
-    with _hold_write_locks(sources):
-        late_rows = _carry_late_writes(ready)
-        _place(config, journal, ready)
+    with ready.lookouts:
+        ready.lookouts.take_locks(journal)
+        late_rows = ready.carried_rows + late.carry_late(ready.copy, ready.lookouts)
+        _place(config, journal, ready.copy.path)
         _edit(run, journal, ready.edits)
         application.require_no_holders(sources, after="the locks were taken")
         originals = _move_originals(config, run, journal, ready.backups)
@@ -264,77 +275,11 @@ def _stop_application(config: MigrationConfig, journal: Journal) -> None:
     log.info("cut-over: the application is stopped")
 
 
-def _leave_wal(journal: Journal, backups: Backups) -> None:
-    """Take each WAL source out of WAL mode, so that SQLite itself refuses a write to a moved file.
-
-    In WAL mode a waiting writer would commit into the renamed file and its row would be lost.
-    """
-    for item in backups.items:
-        with sqlite.closing(sqlite.connect_writable(item.source)) as conn:
-            if sqlite.pragma(conn, "journal_mode") != "wal":
-                continue
-            with journal.act("journal-mode", path=str(item.source), mode="wal"):
-                found = conn.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-                if found != "delete":
-                    raise CutoverRefusedError(f"{item.source} is still in use, so it cannot leave WAL mode")
-        # By hand only once our connection is closed: POSIX drops its locks with the descriptor.
-        files.fsync_file(item.source)
-
-
-@contextlib.contextmanager
-def _hold_write_locks(sources: Sequence[Path]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for path in sources:
-            conn = stack.enter_context(sqlite.closing(sqlite.connect_writable(path)))
-            sqlite.wait_for_lock(conn, path, timeout_s=5.0)
-            stack.callback(conn.execute, "ROLLBACK")
-        yield
-
-
-def _carry_late_writes(ready: _Prepared) -> int:
-    """Bring the ready copy up to what the locked sources hold now, and compare again what changed.
-
-    States are compared, so nothing is guessed from times, sizes or counters of the files.
-    """
-    total = 0
-    all_places: list[layout.SourceLayout] = []
-    with sqlite.closing(sqlite.connect_writable(ready.copy)) as conn:
-        compare.prepare(conn)
-        for item in ready.backups.items:
-            # Not frozen: we hold the source's lock ourselves, on another connection.
-            with sqlite.attached(conn, item.source, "src", frozen=False):
-                _require_same_schema(conn, ready, item.label)
-                places = layout.place_attached(conn, item.label, ready.backups.layout)
-                all_places.append(places)
-                alone = [n for n in sqlite.tables(conn, "src") if places.union_of(n) is None]
-                names = {name: places.name(name) for name in alone}
-                with sqlite.transaction(conn):
-                    carried = changes.carry_all(conn, names, frm="src")
-                touched = {c.table for c in carried}
-                names = {theirs: ours for theirs, ours in names.items() if ours in touched}
-                changes.require_equal(conn, names, left="src", right="main")
-            total += sum(c.total for c in carried)
-        paths = {b.label: b.source for b in ready.backups.items}
-        for union in ready.backups.layout.unions:
-            parts = unions.parts_of(union, all_places, paths, frozen=False)
-            total += union_changes.carry_late(conn, union, parts).total
-    files.fsync_file(ready.copy)
-    log.info("cut-over: %d rows written since the backup were carried over", total)
-    return total
-
-
-def _require_same_schema(conn: sqlite3.Connection, ready: _Prepared, label: str) -> None:
-    planned = next(s.objects for s in ready.plan.sources if s.label == label)
-    found = copy.read_objects(conn, "src")
-    if {(o.kind, o.name, o.sql) for o in found} != {(o.kind, o.name, o.sql) for o in planned}:
-        raise CutoverRefusedError(f"the schema of {label} was changed since the plan")
-
-
-def _place(config: MigrationConfig, journal: Journal, ready: _Prepared) -> None:
+def _place(config: MigrationConfig, journal: Journal, ready: Path) -> None:
     # Again: whoever left a WAL there in the meantime would have it played back over our pages.
     sqlite.require_free_place(config.target_path)
-    with journal.act("place", ready=str(ready.copy), target=str(config.target_path)):
-        files.move_durably(ready.copy, config.target_path)
+    with journal.act("place", ready=str(ready), target=str(config.target_path)):
+        files.move_durably(ready, config.target_path)
 
 
 def _edit(run: RunFolder, journal: Journal, edits: Sequence[switch.PlannedEdit]) -> None:

@@ -358,7 +358,7 @@ def unpack_archived(run: RunFolder) -> None:
                 )
 
 
-def _undo_ready_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
+def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
     path = Path(act.before["path"])
     for leftover in (*files.sidecars(path), path):
         files.remove_durably(leftover)
@@ -445,7 +445,8 @@ def _archive_is_gone(act: Act) -> RollbackError:
 
 
 _UNDO: dict[str, Callable[[MigrationConfig, RunFolder, Act], Any]] = {
-    "ready-copy": _undo_ready_copy,
+    "ready-copy": _remove_copy,
+    "late-image": _remove_copy,
     "stop": _undo_stop,
     "journal-mode": _undo_journal_mode,
     "place": _undo_place,

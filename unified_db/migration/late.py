@@ -1,0 +1,233 @@
+"""Carries what was written to the sources since their backup into the ready copy, and proves it.
+
+Once while the application still serves, and again without it for the sources that somebody wrote
+meanwhile (`lookout.py` knows which). States are compared, so nothing is guessed from times, sizes or
+counters of the files. What goes wrong beside the application is left for the second time, when nobody
+writes in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from unified_db import files, pieces, sqlite
+from unified_db.errors import CutoverRefusedError, SourceError
+from unified_db.migration import changes, compare, copy, layout, union_changes, unions
+from unified_db.migration.journal import Journal
+from unified_db.migration.lookout import Lookout, Lookouts
+from unified_db.migration.recheck import UNTOUCHED
+from unified_db.migration.records import Backup, Backups, MigrationPlan
+from unified_db.migration.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+# So many rows written while a source was compared are worth comparing it once more.
+_MANY_ROWS = 100
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ReadyCopy:
+    """The copy of the unified file that is to be put in place, and what it was made from."""
+
+    path: Path
+    plan: MigrationPlan
+    backups: Backups
+
+
+def carry_beside(ready: ReadyCopy, lookouts: Lookouts, run: RunFolder, journal: Journal) -> int:
+    """Bring *ready* up to what the sources hold while the application serves; how many rows.
+
+    From here on the lookouts tell what is written late. A writer of a source in WAL mode never
+    waits; one of another source waits while it is copied.
+
+    Raises:
+        CutoverRefusedError: The schema of a source was changed since the plan.
+    """
+    total = 0
+    for _ in range(_ROUNDS):
+        carried = 0
+        for item in ready.backups.items:
+            lookout = lookouts.of(item.source)
+            if lookout.is_late():
+                carried += _carry_one_beside(ready, item, lookout, run, journal)
+        carried += _carry_unions_beside(ready, lookouts)
+        total += carried
+        if carried < _MANY_ROWS:
+            break
+    files.fsync_file(ready.path)
+    log.info("cut-over: %d rows written since the backup were carried while the application serves", total)
+    return total
+
+
+def _carry_one_beside(
+    ready: ReadyCopy, item: Backup, lookout: Lookout, run: RunFolder, journal: Journal
+) -> int:
+    # Noted before it is read: what is written in between counts as late, too.
+    lookout.note()
+    try:
+        with _image(lookout, run, journal) as (image, frozen), _beside(ready, image, frozen=frozen) as conn:
+            _require_same_schema(conn, ready, item.label)
+            # One transaction is one snapshot of the source; the comparison must see the same.
+            with sqlite.transaction(conn):
+                carried = changes.carry_all(conn, _names(conn, ready, item), frm="src")
+                changes.require_equal(conn, _touched(conn, ready, item, carried), left="src", right="main")
+            return sum(c.total for c in carried)
+    except (SourceError, sqlite3.Error) as error:
+        log.warning("cut-over: %s is compared once the application is stopped: %s", item.label, error)
+        lookout.forget()
+        return 0
+
+
+def _carry_unions_beside(ready: ReadyCopy, lookouts: Lookouts) -> int:
+    if not ready.backups.layout.unions:
+        return 0
+    try:
+        if all(o.is_wal() for o in lookouts.each):
+            return _carry_unions(ready)
+        log.info("cut-over: united tables are compared once the application is stopped, no writer waits now")
+    except (SourceError, sqlite3.Error) as error:
+        # A part that is written while others are read makes them differ; nobody does so after the stop.
+        log.warning("cut-over: united tables are compared once the application is stopped: %s", error)
+    for lookout in lookouts.each:
+        lookout.forget()
+    return 0
+
+
+def carry_late(ready: ReadyCopy, lookouts: Lookouts) -> int:
+    """Bring *ready* up to what the locked sources hold now; how many rows were carried.
+
+    A source that nobody wrote since it was compared is not looked at again. United tables need all
+    their parts, so they are carried where any source was written.
+
+    Raises:
+        SourceError: What was carried does not prove equal.
+        CutoverRefusedError: The schema of a source was changed since the plan.
+    """
+    began = time.monotonic()
+    written = [item for item in ready.backups.items if lookouts.of(item.source).is_late()]
+    if not written:
+        log.info("cut-over: nobody wrote since the sources were compared")
+        return 0
+    total = sum(_carry_one(ready, item) for item in written)
+    total += _carry_unions(ready) if ready.backups.layout.unions else 0
+    files.fsync_file(ready.path)
+    log.info(
+        "cut-over: %d rows written late in %s were carried over and compared in %.0f ms",
+        total,
+        " and ".join(item.label for item in written),
+        (time.monotonic() - began) * 1000,
+    )
+    return total
+
+
+def _carry_one(ready: ReadyCopy, item: Backup) -> int:
+    with _beside(ready, item.source, frozen=False) as conn:
+        _require_same_schema(conn, ready, item.label)
+        names = _names(conn, ready, item)
+    differing = set(_differing(ready, item, names))
+    with _beside(ready, item.source, frozen=False) as conn:
+        # We hold the lock of the source, so nobody makes it shorter.
+        sqlite.map_pages(conn, "src")
+        sqlite.map_pages(conn)
+        with sqlite.transaction(conn):
+            carried = changes.carry_all(conn, names, frm="src", differing=differing)
+        touched = _touched(conn, ready, item, carried)
+    left = _differing(ready, item, touched)
+    if left:
+        raise SourceError(
+            f"{left[0]} of {item.label} differs after its rows were carried",
+            hint="The rows are still where they were; nothing was deleted.",
+        )
+    return sum(c.total for c in carried)
+
+
+def _differing(ready: ReadyCopy, item: Backup, names: Mapping[str, str]) -> list[str]:
+    """The tables of *names* that are not the same in a locked source and the ready copy, on all cores."""
+
+    def differs(name: str) -> bool:
+        # Both files stay as they are: ours is ours, and the other one is locked by us.
+        with sqlite.closing(sqlite.connect_frozen(ready.path)) as conn:
+            compare.prepare(conn)
+            # Never frozen: the end of such a connection would drop the lock that we hold.
+            with sqlite.attached(conn, item.source, "src", frozen=False):
+                sqlite.map_pages(conn, "src")
+                return changes.differs(conn, name, names[name], left="src", right="main")
+
+    found = pieces.do_together([partial(differs, name) for name in names])
+    return [name for name, is_other in zip(names, found, strict=True) if is_other]
+
+
+@contextlib.contextmanager
+def _beside(ready: ReadyCopy, source: Path, *, frozen: bool) -> Iterator[sqlite3.Connection]:
+    """A connection to the ready copy with *source* attached as src."""
+    with sqlite.closing(sqlite.connect_writable(ready.path)) as conn:
+        compare.prepare(conn)
+        with sqlite.attached(conn, source, "src", frozen=frozen):
+            yield conn
+
+
+@contextlib.contextmanager
+def _image(lookout: Lookout, run: RunFolder, journal: Journal) -> Iterator[tuple[Path, bool]]:
+    """Where to read a source that is in use, and whether that is a copy that nobody writes."""
+    if lookout.is_wal():
+        yield lookout.path, False
+        return
+    # Without a WAL writers wait for as long as somebody reads: copying takes less than comparing.
+    image = run.path / f"late-{lookout.path.name}"
+    with journal.act("late-image", path=str(image)):
+        _remove(image)
+        with sqlite.closing(sqlite.connect_read_only(lookout.path)) as conn:
+            sqlite.copy_database(conn, image)
+    try:
+        yield image, True
+    finally:
+        _remove(image)
+
+
+def _remove(image: Path) -> None:
+    for left in (*files.sidecars(image), image):
+        left.unlink(missing_ok=True)
+
+
+def _names(conn: sqlite3.Connection, ready: ReadyCopy, item: Backup) -> dict[str, str]:
+    """What each table of the attached source that is not united is called in the ready copy."""
+    places = layout.place_attached(conn, item.label, ready.backups.layout)
+    alone = [n for n in sqlite.tables(conn, "src") if places.union_of(n) is None]
+    return {name: places.name(name) for name in alone}
+
+
+def _touched(
+    conn: sqlite3.Connection, ready: ReadyCopy, item: Backup, carried: list[changes.Carried]
+) -> dict[str, str]:
+    touched = {c.table for c in carried}
+    return {theirs: ours for theirs, ours in _names(conn, ready, item).items() if ours in touched}
+
+
+def _carry_unions(ready: ReadyCopy) -> int:
+    total = 0
+    paths = {b.label: b.source for b in ready.backups.items}
+    with sqlite.closing(sqlite.connect_writable(ready.path)) as conn:
+        compare.prepare(conn)
+        places: list[layout.SourceLayout] = []
+        for item in ready.backups.items:
+            with sqlite.attached(conn, item.source, "src", frozen=False):
+                places.append(layout.place_attached(conn, item.label, ready.backups.layout))
+        for union in ready.backups.layout.unions:
+            parts = unions.parts_of(union, places, paths, frozen=False)
+            total += union_changes.carry_late(conn, union, parts).total
+    return total
+
+
+def _require_same_schema(conn: sqlite3.Connection, ready: ReadyCopy, label: str) -> None:
+    planned = next(s.objects for s in ready.plan.sources if s.label == label)
+    found = copy.read_objects(conn, "src")
+    if {(o.kind, o.name, o.sql) for o in found} != {(o.kind, o.name, o.sql) for o in planned}:
+        raise CutoverRefusedError(f"the schema of {label} was changed since the plan", hint=UNTOUCHED)
