@@ -303,3 +303,35 @@ def test_a_file_whose_changed_lines_hold_a_secret_is_left_out(root: Path) -> Non
     text = switch.write_patch(config, create_run(config.state_folder)).read_text()
     assert SECRET not in text
     assert "# Left out: db.ini, its changed lines hold a secret" in text
+
+
+class _Installed:
+    """A distribution that pip took from an index, from a wheel, or from a repository with a token."""
+
+    version = "0.1.0"
+
+    def __init__(self, origin: str | None) -> None:
+        self._origin = origin
+
+    def read_text(self, _: str) -> str | None:
+        return self._origin
+
+
+@pytest.mark.parametrize(
+    ("origin", "named"),
+    [
+        pytest.param(None, "PATH-OR-URL-OF-ITS-WHEEL", id="from-an-index"),
+        pytest.param('{"url": "file:///w/u.whl"}', "unify-db @ file:///w/u.whl", id="from-a-wheel"),
+    ],
+)
+def test_the_install_hint_names_where_it_came_from_and_never_the_bare_name(
+    monkeypatch: pytest.MonkeyPatch, origin: str | None, named: str
+) -> None:
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: _Installed(origin))
+    assert switch.install_requirement() == named
+
+
+def test_the_install_hint_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = '{"url": "https://me:PLANTED@git.example/u"}'
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: _Installed(origin))
+    assert "PLANTED" not in switch.install_requirement()
