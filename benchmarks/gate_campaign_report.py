@@ -25,7 +25,8 @@ the unified file alone; the example itself knows nothing of it.
 A slow-down is a wait (not busy CPU) before the answers of `POST /api/chat`, as a share of the time that
 each request itself took, so that it follows the machine's speed. It is chosen so that the median comes out
 at the stated ratio to the old files: with nothing planted the unified file has the ratio of the first row,
-and that is taken into account. "Under concurrency" waits only where another request was there meanwhile.
+and that is taken into account, as is how much of such a wait the client sees (the second row).
+"Under concurrency" waits only where another request was there meanwhile.
 `chat` is the endpoint that is slow enough: a difference of less than `min_diff_ms` (1 ms) never closes the
 gate, which is about all that `ping` and `providers` take, and a third of `history`.
 """

@@ -22,6 +22,12 @@ def result(case: str, *, ratio: float = 1.0, passed: bool = True) -> dict:
     return {**known, "at": "2026-01-01T10:00:00+00:00", "seconds": 20.0, "as_wanted": True}
 
 
+CALIBRATED = [
+    *[result(campaign.PLAIN.name, ratio=0.8)] * campaign.CALIBRATING,
+    *[result(campaign.YARDSTICK.name, ratio=1.12)] * campaign.CALIBRATING,
+]
+
+
 def verdict(check: str = "") -> Verdict:
     named = {"check": check or "file size", "where": "chat", "required": "", "measured": ""}
     return Verdict(gate=GateName.BENCHMARK, findings=(Finding(**named, passed=not check),))
@@ -34,18 +40,18 @@ def test_the_hook_has_its_place_in_the_examples_server():
 
 
 def test_a_slow_down_comes_out_at_its_ratio_whatever_the_unified_file_saves():
-    plain = [result(campaign.PLAIN.name, ratio=0.8)] * campaign.CALIBRATING
     case = next(c for c in campaign.CASES if c.name == "chat +20 %")
-    plan = campaign.plan_of(case, None, plain)
-    assert 0.8 * (1 + plan["alone"]) == pytest.approx(1.20, abs=0.001)
-    assert 0.8 * (1 + plan["crowded"]) == pytest.approx(1.20, abs=0.001)
+    plan = campaign.plan_of(case, None, CALIBRATED)
+    # Of a wait of half of its time the client saw 40 % more, so it sees 0.8 of any.
+    assert 0.8 * (1 + 0.8 * plan["alone"]) == pytest.approx(1.20, abs=0.001)
+    assert 0.8 * (1 + 0.8 * plan["crowded"]) == pytest.approx(1.20, abs=0.001)
 
 
 def test_what_is_planted_under_concurrency_alone_leaves_single_requests_alone():
-    plain = [result(campaign.PLAIN.name, ratio=0.8)] * campaign.CALIBRATING
     case = next(c for c in campaign.CASES if c.name == "chat +50 % under concurrency")
-    plan = campaign.plan_of(case, None, plain)
-    assert (plan["alone"], plan["crowded"]) == (0.0, 0.875)
+    plan = campaign.plan_of(case, None, CALIBRATED)
+    assert plan["alone"] == 0.0
+    assert 0.8 * (1 + 0.8 * plan["crowded"]) == pytest.approx(1.50, abs=0.001)
 
 
 def test_a_gate_that_closes_for_another_reason_does_not_count():
@@ -59,7 +65,7 @@ def test_a_gate_that_closes_for_another_reason_does_not_count():
 
 def test_runs_are_made_in_turn_and_none_twice():
     first = [c.name for c in campaign.missing([])]
-    assert first[: campaign.CALIBRATING] == [campaign.PLAIN.name] * campaign.CALIBRATING
+    assert first[: 2 * campaign.CALIBRATING] == [r["case"] for r in CALIBRATED]
     assert len(first) == sum(case.runs for case in campaign.CASES)
     done = [result(name) for name in first[:20]]
     assert [c.name for c in campaign.missing(done)] == first[20:]
