@@ -222,8 +222,8 @@ def plan_of(case: Case, base: Base, results: Sequence[Mapping[str, Any]]) -> dic
     """What is planted for *case*; empty for nothing.
 
     A slow-down is a share of the time that the request itself took, so it follows the machine's speed.
-    It is chosen, by what the first runs measured, so that the median comes out at 1 + *slower* times that on the old files, whatever the
-    unified file by itself costs or saves: +20 % is a ratio of 1.20.
+    It is chosen, by what the first runs measured, so that the median comes out at 1 + *slower* times
+    that on the old files, whatever the unified file by itself costs or saves: +20 % is a ratio of 1.20.
     """
     if case.slower is None:
         database = next(d.place for d in base.stages.databases if d.place.is_relative_to(base.stages.after))
