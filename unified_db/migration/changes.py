@@ -6,16 +6,21 @@ old file). It looks at states, not at a log, so carrying twice is the same as ca
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unified_db import sqlite
 from unified_db.errors import SourceError
 from unified_db.migration import compare, copy
+from unified_db.migration.compare import WHOLE, Span
 from unified_db.sqlite import Table, quote_name
 
 _GONE, _CHANGED, _NEW = "unify_gone", "unify_changed", "unify_new"
+# So many spans keep all cores busy to the end, and few rows are looked at again where few were written.
+_SPANS = 32
+_WORTH_SPLITTING = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def carry_all(
     *,
     frm: str,
     to: str = "main",
-    differing: Collection[str] | None = None,
+    differing: Mapping[str, Sequence[Span]] | None = None,
 ) -> list[Carried]:
     """Make tables in *to* equal to their state in *frm*; only what differs is touched.
 
@@ -48,7 +53,7 @@ def carry_all(
         names: The tables' names in *to* by their names in *frm*.
         frm: The schema to carry from.
         to: The schema to carry into.
-        differing: Which tables differ, by their names in *frm*, where that is known already.
+        differing: Where that is known already, the spans in which tables differ, by their names in *frm*.
 
     Must be called inside a transaction on *conn*, which :func:`compare.prepare` prepared, with
     `foreign_keys` off. Triggers do not fire and AUTOINCREMENT counters are carried too.
@@ -57,20 +62,44 @@ def carry_all(
         The tables in which anything differed, under their names in *to*.
     """
     if differing is None:
-        differing = [n for n in names if differs(conn, n, names[n], left=frm, right=to)]
-    pending = [(_common(conn, n, frm, names[n], to), names[n]) for n in names if n in differing]
+        differing = {n: [WHOLE] for n in names if differs(conn, n, names[n], left=frm, right=to)}
+    pending = [(_common(conn, n, frm, names[n], to), names[n], s) for n, s in differing.items() if s]
     carried: list[Carried] = []
     if pending:
         with without_triggers(conn, to):
-            carried = [_apply(conn, table, ours, frm, to) for table, ours in pending]
+            carried = [_apply(conn, table, (ours, frm, to), spans) for table, ours, spans in pending]
     _carry_sequences(conn, names, frm, to)
     return carried
 
 
-def differs(conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str) -> bool:
-    """True where the table called *theirs* in *left* is not the same as *ours* in *right*."""
+def differs(
+    conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str, span: Span = WHOLE
+) -> bool:
+    """True where the table called *theirs* in *left* is not the same as *ours* in *right*, in *span*."""
     table = _common(conn, theirs, left, ours, right)
-    return bool(compare.find_differences(conn, table, left=left, right=right, right_name=ours, limit=1))
+    found = compare.find_differences(conn, table, left=left, right=right, right_name=ours, limit=1, span=span)
+    return bool(found)
+
+
+def has_other_count(conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str) -> bool:
+    """True where the table called *theirs* in *left* has not as many rows as *ours* in *right*."""
+    table = _common(conn, theirs, left, ours, right)
+    counts = [compare.count_rows(conn, table, *side) for side in ((left, theirs), (right, ours))]
+    return counts[0] != counts[1]
+
+
+def split(conn: sqlite3.Connection, name: str, schema: str) -> list[Span]:
+    """Table *name* of *schema* in spans that can be compared one by one; together they are all its rows."""
+    table = sqlite.describe_table(conn, name, schema)
+    if table.rowid is None:
+        return [WHOLE]
+    rowid, place = quote_name(table.rowid), f"{quote_name(schema)}.{quote_name(name)}"
+    # Each is one look-up; asked for together, all rows would be read.
+    first, last = (conn.execute(f"SELECT {f}({rowid}) FROM {place}").fetchone()[0] for f in ("min", "max"))
+    if first is None or last - first < _WORTH_SPLITTING:
+        return [WHOLE]
+    bounds = [None, *(first + (last - first) * n // _SPANS for n in range(1, _SPANS)), None]
+    return [Span(one, other) for one, other in itertools.pairwise(bounds)]
 
 
 def require_equal(conn: sqlite3.Connection, names: Mapping[str, str], *, left: str, right: str) -> None:
@@ -103,10 +132,13 @@ def _common(conn: sqlite3.Connection, theirs: str, frm: str, ours: str, to: str)
     return Table(here.name, columns, here.without_rowid, here.rowid, here.rowid_column)
 
 
-def _apply(conn: sqlite3.Connection, table: Table, ours: str, frm: str, to: str) -> Carried:
+def _apply(
+    conn: sqlite3.Connection, table: Table, places: tuple[str, str, str], spans: Sequence[Span]
+) -> Carried:
+    ours, frm, to = places
     new = f"{quote_name(frm)}.{quote_name(table.name)}"
     old = f"{quote_name(to)}.{quote_name(ours)}"
-    counts = _list_keys(conn, table, new, old)
+    counts = _list_keys(conn, table, (new, old), spans)
     # All deletes come first, so that two rows may have swapped a unique value.
     for listed in filter(counts.get, (_GONE, _CHANGED)):
         conn.execute(f"DELETE FROM {old} WHERE {_is_listed(table, listed)}")
@@ -132,20 +164,33 @@ def _key_names(table: Table) -> list[tuple[str, str]]:
     return [(f"k{place}", key) for place, key in enumerate(table.key)]
 
 
-def _list_keys(conn: sqlite3.Connection, table: Table, new: str, old: str) -> dict[str, int]:
+def _list_keys(
+    conn: sqlite3.Connection, table: Table, places: tuple[str, str], spans: Sequence[Span]
+) -> dict[str, int]:
     """Fill three temporary tables with the keys that are gone, changed and new; how many each has."""
+    new, old = places
     first = quote_name(table.key[0])
     joined = compare.keys_equal(table, "f", "t")
     equal = compare.rows_equal(table.writable, "f", "t")
     chosen_new = ", ".join(f"f.{quote_name(k)} AS {n}" for n, k in _key_names(table))
     chosen_old = ", ".join(f"t.{quote_name(k)} AS {n}" for n, k in _key_names(table))
-    for name, query in (
-        (_GONE, f"SELECT {chosen_old} FROM {old} t LEFT JOIN {new} f ON {joined} WHERE f.{first} IS NULL"),
-        (_CHANGED, f"SELECT {chosen_new} FROM {new} f JOIN {old} t ON {joined} WHERE NOT ({equal})"),
-        (_NEW, f"SELECT {chosen_new} FROM {new} f LEFT JOIN {old} t ON {joined} WHERE t.{first} IS NULL"),
+    for name, of, query in (
+        (
+            _GONE,
+            "t",
+            f"SELECT {chosen_old} FROM {old} t LEFT JOIN {new} f ON {joined} WHERE f.{first} IS NULL",
+        ),
+        (_CHANGED, "f", f"SELECT {chosen_new} FROM {new} f JOIN {old} t ON {joined} WHERE NOT ({equal})"),
+        (
+            _NEW,
+            "f",
+            f"SELECT {chosen_new} FROM {new} f LEFT JOIN {old} t ON {joined} WHERE t.{first} IS NULL",
+        ),
     ):
         conn.execute(f"DROP TABLE IF EXISTS temp.{name}")
-        conn.execute(f"CREATE TEMP TABLE {name} AS {query}")
+        for place, span in enumerate(spans):
+            into = f"INSERT INTO temp.{name}" if place else f"CREATE TEMP TABLE {name} AS"
+            conn.execute(f"{into} {query} AND {span.of(table, of)}")
     return {n: sqlite.count_rows(conn, n, "temp") for n in (_GONE, _CHANGED, _NEW)}
 
 

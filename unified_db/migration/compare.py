@@ -43,6 +43,25 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Span:
+    """The rows of a table whose rowid is at least *first* and less than *end*; None for no such bound."""
+
+    first: int | None = None
+    end: int | None = None
+
+    def of(self, table: Table, alias: str) -> str:
+        """SQL that is true for rows of *table*, called *alias*, in the span."""
+        if table.rowid is None:
+            return "1"
+        rowid = f"{alias}.{quote_name(table.rowid)}"
+        low = f"{rowid} >= {self.first}" if self.first is not None else "1"
+        return low + (f" AND {rowid} < {self.end}" if self.end is not None else "")
+
+
+WHOLE = Span()
+
+
+@dataclass(frozen=True)
 class _Side:
     """A table to read the rows of, and not those of an index that covers it."""
 
@@ -106,6 +125,7 @@ def find_differences(
     right_name: str | None = None,
     limit: int = 10,
     one_way: bool = False,
+    span: Span = WHOLE,
 ) -> list[Difference]:
     """The first differences between *table* in schemas *left* and *right*, both directions.
 
@@ -117,6 +137,7 @@ def find_differences(
         right_name: The table's name on the right where it differs.
         limit: How many to list at the most.
         one_way: Leave aside what the right side has beyond the left.
+        span: The rows to compare; all of them in a table without rowids.
 
     Returns:
         An empty list where both tables are exactly equal.
@@ -131,15 +152,25 @@ def find_differences(
         found = _walk(conn, table, (left, table.name), (right, right_name), limit, lacking)
         return [d for d in found if d.kind != "extra" or not one_way]
     a, b = _side(conn, table, left, table.name), _side(conn, table, right, right_name)
-    found = _one_way(conn, table, (a, b), limit)
+    found = _one_way(conn, table, (a, b), limit, span)
     # Where every row on the left has its own on the right, and both have as many, none is extra.
-    if len(found) < limit and not one_way and (found or _count(conn, a) != _count(conn, b)):
-        found += _extra(conn, table, (a, b), limit - len(found))
+    if (
+        len(found) < limit
+        and not one_way
+        and (found or _count(conn, table, a, span) != _count(conn, table, b, span))
+    ):
+        found += _extra(conn, table, (a, b), limit - len(found), span)
     return found
 
 
-def _count(conn: sqlite3.Connection, side: _Side) -> int:
-    return int(conn.execute(f"SELECT count(*) FROM {side.named('t')}").fetchone()[0])
+def count_rows(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> int:
+    """The number of rows of *table*, called *name* in *schema*; of the table itself, not of an index."""
+    return _count(conn, table, _side(conn, table, schema, name), WHOLE)
+
+
+def _count(conn: sqlite3.Connection, table: Table, side: _Side, span: Span) -> int:
+    sql = f"SELECT count(*) FROM {side.named('t')} WHERE {span.of(table, 't')}"
+    return int(conn.execute(sql).fetchone()[0])
 
 
 def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Side:
@@ -155,7 +186,7 @@ def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Si
 
 
 def _one_way(
-    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int
+    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int, span: Span
 ) -> list[Difference]:
     a, b = sides[0].named("a"), sides[1].named("b")
     keys = ", ".join(f"a.{quote_name(k)}" for k in table.key)
@@ -163,9 +194,10 @@ def _one_way(
     # One text of 0 and 1 instead of a column each: a row of a result has no more columns than a table.
     # It begins with an empty text, since a single flag would be a number.
     flags = _balanced(["''", *(f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored)], "||")
+    differs = f"({missing} OR NOT {rows_equal(table.stored, 'a', 'b')})"
     rows = conn.execute(
         f"SELECT {keys}, {missing}, {flags} FROM {a} LEFT JOIN {b} ON {keys_equal(table, 'a', 'b')} "
-        f"WHERE {missing} OR NOT {rows_equal(table.stored, 'a', 'b')} LIMIT {limit}"
+        f"WHERE {span.of(table, 'a')} AND {differs} LIMIT {limit}"
     ).fetchall()
     width = len(table.key)
     return [
@@ -183,13 +215,13 @@ def _flagged(table: Table, flags: str) -> tuple[str, ...]:
 
 
 def _extra(
-    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int
+    conn: sqlite3.Connection, table: Table, sides: tuple[_Side, _Side], limit: int, span: Span
 ) -> list[Difference]:
     a, b = sides[0].named("a"), sides[1].named("b")
     keys = ", ".join(f"b.{quote_name(k)}" for k in table.key)
     rows = conn.execute(
         f"SELECT {keys} FROM {b} LEFT JOIN {a} ON {keys_equal(table, 'a', 'b')} "
-        f"WHERE a.{quote_name(table.key[0])} IS NULL LIMIT {limit}"
+        f"WHERE {span.of(table, 'b')} AND a.{quote_name(table.key[0])} IS NULL LIMIT {limit}"
     ).fetchall()
     return [Difference("extra", _ranked_place(conn, table, sides[1], row)) for row in rows]
 

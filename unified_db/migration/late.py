@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from unified_db import files, pieces, sqlite
 from unified_db.errors import CutoverRefusedError, SourceError
 from unified_db.migration import changes, compare, copy, layout, union_changes, unions
+from unified_db.migration.compare import WHOLE, Span
 from unified_db.migration.journal import Journal
 from unified_db.migration.lookout import Lookout, Lookouts
 from unified_db.migration.recheck import UNTOUCHED
@@ -132,37 +134,68 @@ def _carry_one(ready: ReadyCopy, item: Backup) -> int:
     with _beside(ready, item.source, frozen=False) as conn:
         _require_same_schema(conn, ready, item.label)
         names = _names(conn, ready, item)
-    differing = set(_differing(ready, item, names))
+        spans = {name: changes.split(conn, name, "src") for name in names}
+    differing = _differing(ready, item, names, spans)
     with _beside(ready, item.source, frozen=False) as conn:
         # We hold the lock of the source, so nobody makes it shorter.
         sqlite.map_pages(conn, "src")
         sqlite.map_pages(conn)
         with sqlite.transaction(conn):
             carried = changes.carry_all(conn, names, frm="src", differing=differing)
-        touched = _touched(conn, ready, item, carried)
-    left = _differing(ready, item, touched)
+    # The other spans were the same under this lock, and no row of theirs was named; that none was taken
+    # away beside (a table may say ON CONFLICT REPLACE) is seen from the counts.
+    left = _differing(ready, item, names, differing, counted=True)
     if left:
         raise SourceError(
-            f"{left[0]} of {item.label} differs after its rows were carried",
+            f"{next(iter(left))} of {item.label} differs after its rows were carried",
             hint="The rows are still where they were; nothing was deleted.",
         )
     return sum(c.total for c in carried)
 
 
-def _differing(ready: ReadyCopy, item: Backup, names: Mapping[str, str]) -> list[str]:
-    """The tables of *names* that are not the same in a locked source and the ready copy, on all cores."""
+def _differing(
+    ready: ReadyCopy,
+    item: Backup,
+    names: Mapping[str, str],
+    spans: Mapping[str, Sequence[Span]],
+    *,
+    counted: bool = False,
+) -> dict[str, list[Span]]:
+    """The *spans* of tables that are not the same in a locked source and the ready copy, on all cores.
 
-    def differs(name: str) -> bool:
-        # Both files stay as they are: ours is ours, and the other one is locked by us.
-        with sqlite.closing(sqlite.connect_frozen(ready.path)) as conn:
-            compare.prepare(conn)
-            # Never frozen: the end of such a connection would drop the lock that we hold.
-            with sqlite.attached(conn, item.source, "src", frozen=False):
-                sqlite.map_pages(conn, "src")
-                return changes.differs(conn, name, names[name], left="src", right="main")
+    With *counted* also a table that was not compared whole and has another number of rows.
+    """
+    found: dict[str, list[Span]] = {}
+    with contextlib.ExitStack() as stack:
+        free: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        for _ in range(pieces.cores()):
+            free.put(stack.enter_context(_reading(ready, item)))
 
-    found = pieces.do_together([partial(differs, name) for name in names])
-    return [name for name, is_other in zip(names, found, strict=True) if is_other]
+        def look(name: str, span: Span, differs: Callable[..., bool]) -> None:
+            conn = free.get()
+            try:
+                if differs(conn, name, names[name], left="src", right="main"):
+                    found.setdefault(name, []).append(span)
+            finally:
+                free.put(conn)
+
+        work = [partial(look, n, s, partial(changes.differs, span=s)) for n in spans for s in spans[n]]
+        if counted:
+            parted = [n for n, few in spans.items() if few != [WHOLE]]
+            work += [partial(look, n, WHOLE, changes.has_other_count) for n in parted]
+        pieces.do_together(work)
+    return found
+
+
+@contextlib.contextmanager
+def _reading(ready: ReadyCopy, item: Backup) -> Iterator[sqlite3.Connection]:
+    """As :func:`_beside`, for files that stay as they are: one is ours, we hold the other's lock."""
+    with sqlite.closing(sqlite.connect_frozen(ready.path)) as conn:
+        compare.prepare(conn)
+        # Never frozen: the end of such a connection would drop the lock that we hold.
+        with sqlite.attached(conn, item.source, "src", frozen=False):
+            sqlite.map_pages(conn, "src")
+            yield conn
 
 
 @contextlib.contextmanager
