@@ -80,7 +80,7 @@ bench-data: install  ## What the data path costs: tables and a plot in docs/ (ab
 bench-pause: install  ## How long a cut-over keeps an application away; writes docs/write-pause.* (5 minutes, 6 GB of disk)
 	@$(BIN)/python -m benchmarks.write_pause
 
-gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (about 45 minutes, goes on where it was)
+gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (one to three hours, goes on where it was)
 	@$(BIN)/python -m benchmarks.gate_campaign
 
 gate-statistics: install  ## Is the benchmark's gate right? Noise measured, gates simulated; writes docs/gate-statistics.* (half an hour)
