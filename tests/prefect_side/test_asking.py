@@ -8,10 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 
 from flows.through_prefect import SETTINGS, wait_until_healthy
 from tests.conftest import look_at
+from tests.prefect_side import api
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db.migration import decisions
 from unified_db.migration.journal import read_state
@@ -58,19 +57,7 @@ class Prefect:
         self._stack.close()
 
     def ask(self, path: str, body: object | None = None) -> Any:
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/{path}", data=content, headers=headers)
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.loads(answer.read())
-            except urllib.error.HTTPError as error:
-                # Prefect's word for a database that is locked at the moment; nothing was done.
-                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
+        return api.ask(self.url, path, body)
 
     def state_of(self, flow_run: str) -> dict[str, Any]:
         return dict(self.ask(f"flow_runs/{flow_run}")["state"])

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
+from tests.prefect_side import api
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
 from unified_db.migration.journal import read_state
 from unified_db.migration.processes import Server, free_port, log_tail
@@ -51,12 +51,7 @@ class Checkout:
         )
 
     def ask(self, path: str, body: object | None = None) -> Any:
-        content = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.url}/{path}", data=content, headers={"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        return api.ask(self.url, path, body)
 
     def wait_for_end(self, flow_run: str) -> dict[str, Any]:
         deadline = time.monotonic() + RUN_S

@@ -1,0 +1,29 @@
+"""Questions to a Prefect server, as its own pages put them."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from typing import Any
+
+WAIT_S = 60.0
+
+
+def ask(url: str, path: str, body: object | None = None) -> Any:
+    """What the server at *url* answers, its API's address; a POST where there is a *body*."""
+    content = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/{path}", data=content, headers=headers)
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            # Prefect's word for a database that is locked at the moment; nothing was done.
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
