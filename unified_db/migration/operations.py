@@ -134,8 +134,9 @@ class Operations:
     def _environment(self) -> dict[str, str]:
         port = processes.free_port()
         staged = processes.staged_environment(self._config, port=port, temporary=self._temporary)
-        # Options and plugins that are meant for the application's own tests.
-        kept = {k: v for k, v in staged.items() if k not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
+        # Options and plugins that are meant for the application's own tests, and the mark of a worker
+        # of pytest-xdist around us, in which pytest-benchmark measures nothing.
+        kept = {k: v for k, v in staged.items() if not k.startswith("PYTEST_")}
         return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
     def _choose_interpreter(self) -> tuple[Path, str]:
