@@ -193,12 +193,7 @@ class Crew:
 
     def finish(self, futures: Sequence[Future[Any]]) -> None:
         """Return when all *futures* have; the first exception among them is raised at once."""
-        waiting = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=_LOOK_S, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            look()
+        _wait_for(futures)
 
     def close(self, *, failed: bool) -> None:
         """End the threads; with *failed* as soon as what they are in can be left."""
@@ -207,11 +202,18 @@ class Crew:
         self._pool.shutdown(wait=True, cancel_futures=failed)
 
 
+def _wait_for(futures: Sequence[Future[Any]]) -> None:
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_LOOK_S, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        look()
+
+
 def result_of(future: Future[_T]) -> _T:
     """What *future*, which another crew's thread works on, comes to; left when this thread's pieces are."""
-    while not future.done():
-        wait([future], timeout=_LOOK_S)
-        look()
+    _wait_for([future])
     return future.result()
 
 

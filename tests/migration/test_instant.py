@@ -110,6 +110,14 @@ def test_a_long_transaction_in_one_file_does_not_hold_off_the_writers_of_the_oth
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def commit_once(path: Path, *, until: float) -> None:
+    """One commit by somebody else; returns when *until* is over."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("INSERT INTO t VALUES (1)")
+        other.commit()
+    time.sleep(max(0.0, until - time.monotonic()))
+
+
 def test_a_busy_writer_is_waited_for_longer_than_one_that_holds_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,10 +130,7 @@ def test_a_busy_writer_is_waited_for_longer_than_one_that_holds_on(
         waits.append(until)
         if len(waits) > 3:
             return take(conn, path, until=until, since=since)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("INSERT INTO t VALUES (1)")
-            other.commit()
-        time.sleep(max(0.0, until - time.monotonic()))
+        commit_once(path, until=until)
         return False
 
     monkeypatch.setattr(instant, "_take", no_gap)
@@ -141,10 +146,7 @@ def test_a_busy_writer_is_given_up_on_some_time(tmp_path: Path, monkeypatch: pyt
 
     def no_gap(_conn: sqlite3.Connection, path: Path, *, until: float, since: float) -> bool:
         assert since <= until
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("INSERT INTO t VALUES (1)")
-            other.commit()
-        time.sleep(max(0.0, until - time.monotonic()))
+        commit_once(path, until=until)
         return False
 
     monkeypatch.setattr(instant, "_take", no_gap)

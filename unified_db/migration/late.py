@@ -24,7 +24,7 @@ from unified_db.migration import changes, compare, copy, layout, union_changes, 
 from unified_db.migration.compare import WHOLE, Span
 from unified_db.migration.journal import Journal
 from unified_db.migration.lookout import Lookout, Lookouts
-from unified_db.migration.recheck import UNTOUCHED
+from unified_db.migration.recheck import UNTOUCHED, definitions
 from unified_db.migration.records import Backup, Backups, MigrationPlan
 from unified_db.migration.runs import RunFolder
 
@@ -79,8 +79,11 @@ def _carry_one_beside(
             _require_same_schema(conn, ready, item.label)
             # One transaction is one snapshot of the source; the comparison must see the same.
             with sqlite.transaction(conn):
-                carried = changes.carry_all(conn, _names(conn, ready, item), frm="src")
-                changes.require_equal(conn, _touched(conn, ready, item, carried), left="src", right="main")
+                names = _names(conn, ready, item)
+                carried = changes.carry_all(conn, names, frm="src")
+                touched = {c.table for c in carried}
+                names = {theirs: ours for theirs, ours in names.items() if ours in touched}
+                changes.require_equal(conn, names, left="src", right="main")
             return sum(c.total for c in carried)
     except (SourceError, sqlite3.Error) as error:
         log.warning("cut-over: %s is compared once the application is stopped: %s", item.label, error)
@@ -237,13 +240,6 @@ def _names(conn: sqlite3.Connection, ready: ReadyCopy, item: Backup) -> dict[str
     return {name: places.name(name) for name in alone}
 
 
-def _touched(
-    conn: sqlite3.Connection, ready: ReadyCopy, item: Backup, carried: list[changes.Carried]
-) -> dict[str, str]:
-    touched = {c.table for c in carried}
-    return {theirs: ours for theirs, ours in _names(conn, ready, item).items() if ours in touched}
-
-
 def _carry_unions(ready: ReadyCopy) -> int:
     total = 0
     paths = {b.label: b.source for b in ready.backups.items}
@@ -262,5 +258,5 @@ def _carry_unions(ready: ReadyCopy) -> int:
 def _require_same_schema(conn: sqlite3.Connection, ready: ReadyCopy, label: str) -> None:
     planned = next(s.objects for s in ready.plan.sources if s.label == label)
     found = copy.read_objects(conn, "src")
-    if {(o.kind, o.name, o.sql) for o in found} != {(o.kind, o.name, o.sql) for o in planned}:
+    if definitions(found) != definitions(planned):
         raise CutoverRefusedError(f"the schema of {label} was changed since the plan", hint=UNTOUCHED)

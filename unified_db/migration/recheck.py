@@ -60,7 +60,7 @@ def _require_same_source(source: SourceFacts, *, scratch: Path) -> None:
             f"{source.label} is no longer the database that was planned: {error.message}",
             hint=f"Put it back and resume, or run again. {UNTOUCHED}",
         ) from error
-    if _definitions(found) != _definitions(source.objects):
+    if definitions(found) != definitions(source.objects):
         raise CutoverRefusedError(
             f"the schema of {source.label} was changed since the plan",
             hint=f"Its tests ran on another schema than is there now; run again. {UNTOUCHED}",
@@ -76,7 +76,8 @@ def _read_objects(path: Path, *, scratch: Path) -> tuple[SchemaObject, ...]:
         return copy.read_objects(conn)
 
 
-def _definitions(objects: Iterable[SchemaObject]) -> set[tuple[str, str, str | None]]:
+def definitions(objects: Iterable[SchemaObject]) -> set[tuple[str, str, str | None]]:
+    """What a schema consists of, whatever its order: kind, name and text of each object."""
     return {(o.kind, o.name, o.sql) for o in objects}
 
 
