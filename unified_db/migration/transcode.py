@@ -7,7 +7,6 @@ written as text by another connection. The backup itself stays as its source was
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 import struct
@@ -181,26 +180,25 @@ def _columns(table: Table) -> list[str]:
 def _read(
     conn: sqlite3.Connection, table: Table, label: str, *, where: str = "", key: Sequence[object] = ()
 ) -> Iterator[Row]:
-    """The rows of *table* as decoded cells, in the order of the rowid where it has one."""
+    """The rows of *table* as decoded cells, in the order of the rowid, or of the key where it has none."""
     codec = _codec(conn)
     cells = ", ".join(
         f"typeof({c}) = 'text', CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END"
         for c in _columns(table)
     )
-    order = f"ORDER BY {table.rowid}" if table.rowid is not None else ""
-    for row in conn.execute(f"SELECT {cells} FROM {quote_name(table.name)} {where} {order}", key):
+    order = ", ".join(map(quote_name, table.key)) if table.rowid is None else table.rowid
+    rows = conn.execute(f"SELECT {cells} FROM {quote_name(table.name)} {where} ORDER BY {order}", key)
+    for number, row in enumerate(rows, 1):
         pairs = zip(row[::2], row[1::2], strict=True)
         try:
             yield tuple((bool(text), value.decode(codec) if text else value) for text, value in pairs)
         except UnicodeDecodeError as error:
-            raise _not_text(label, table, row, error) from error
+            raise _not_text(label, table, row[1] if table.rowid is not None else number, error) from error
 
 
-def _not_text(label: str, table: Table, row: Sequence[object], error: UnicodeDecodeError) -> SourceError:
-    place = f"rowid {row[1]}"
-    if table.rowid is None:
-        raw = [row[2 * _columns(table).index(quote_name(k)) + 1] for k in table.key]
-        place = f"key {hashlib.sha256(repr(raw).encode()).hexdigest()[:12]}"
+def _not_text(label: str, table: Table, number: object, error: UnicodeDecodeError) -> SourceError:
+    """About the row with rowid *number*; without rowids, the one at that place in its key's order."""
+    place = f"rowid {number}" if table.rowid is not None else f"row {number} in the order of its key"
     return SourceError(
         f"{label}: a text in {table.name} at {place} is no valid {error.encoding.upper()} "
         f"({error.reason}), so it would not survive in UTF-8",
