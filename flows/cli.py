@@ -1,26 +1,21 @@
-"""The command `unify-db`: verbs, their answers, and errors as message + hint + exit code.
+"""The command `unify-db`: its verbs and options. How every verb ends is in `flows.ending`.
 
 What is heavy is imported in the verb that needs it: `--help` and `status` are typed often.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from unified_db.errors import ExitCode, UnifyError, UsageError
+from flows.ending import Call, TerminatedError, answer_mistake, serve, take_signals
+from unified_db.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from flows.answers import Answer
@@ -89,27 +84,6 @@ UnionOption = Annotated[
 _CONFIG = Path("unify.toml")
 
 
-class TerminatedError(BaseException):
-    """SIGTERM arrived. No `Exception`: nobody may take it for a failed phase and go on."""
-
-
-@dataclass
-class Call:
-    """One call of a verb: what was asked for, and the run it concerns once that is known."""
-
-    verb: str
-    as_json: bool
-    debug: bool
-    run: RunFolder | None = None
-    told: Console = field(default_factory=lambda: Console(stderr=True))
-    out: int | None = None
-
-    @property
-    def run_name(self) -> str | None:
-        """The run's name, None where there is none."""
-        return self.run.name if self.run is not None else None
-
-
 @app.callback(invoke_without_command=True)
 def start(
     context: typer.Context,
@@ -144,7 +118,7 @@ def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: Deb
         page = phase_pages.phase_markdown("plan", call.run)
         return answer_page(message, page, run=call.run, facts=facts)
 
-    _serve(Call("plan", as_json, debug), work)
+    serve(Call("plan", as_json, debug), work)
 
 
 @app.command("dry-run", short_help="The whole flow short of the switch.")
@@ -155,7 +129,7 @@ def dry_run(
     debug: DebugOption = False,
 ) -> None:
     """Do everything short of the switch: nothing of the application changes."""
-    _serve(
+    serve(
         Call("dry-run", as_json, debug),
         lambda call: _migrate(call, config, dry_run=True, through_prefect=not no_prefect),
     )
@@ -169,7 +143,7 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Make the whole move: rehearse, decide, switch the application over, archive its old files."""
-    _serve(
+    serve(
         Call("run", as_json, debug),
         lambda call: _migrate(call, config, dry_run=False, through_prefect=not no_prefect),
     )
@@ -192,7 +166,7 @@ def status(
         call.run = _find_run(config, run)
         return answer_run(call.run)
 
-    _serve(Call("status", as_json, debug), work)
+    serve(Call("status", as_json, debug), work)
 
 
 @app.command(short_help="Go on after a crash.")
@@ -213,7 +187,7 @@ def resume(
         order.resume(Direct(), _config_of(call.run, config), call.run)
         return answer_run(call.run)
 
-    _serve(Call("resume", as_json, debug), work)
+    serve(Call("resume", as_json, debug), work)
 
 
 @app.command(short_help="Let a run that waits make the switch.")
@@ -227,7 +201,7 @@ def approve(
     debug: DebugOption = False,
 ) -> None:
     """Approve the switch of a run that waits for a person; the run goes on by itself. Needs no Prefect."""
-    _serve(
+    serve(
         Call("approve", as_json, debug),
         lambda call: _decide(call, config, run, choice="approve", by=by, evidence=evidence, reason=reason),
     )
@@ -244,7 +218,7 @@ def reject(
     debug: DebugOption = False,
 ) -> None:
     """Reject the switch of a run that waits for a person: it ends with nothing changed. Needs no Prefect."""
-    _serve(
+    serve(
         Call("reject", as_json, debug),
         lambda call: _decide(call, config, run, choice="reject", by=by, evidence=evidence, reason=reason),
     )
@@ -268,7 +242,7 @@ def rollback(
         order.roll_back(Direct(), _config_of(call.run, config), call.run)
         return answer_run(call.run)
 
-    _serve(Call("rollback", as_json, debug), work)
+    serve(Call("rollback", as_json, debug), work)
 
 
 @app.command(short_help="Merge files without an application.")
@@ -295,7 +269,7 @@ def merge(
             merge_sources(sources, into, backups=backups, renames=rename or (), unions=union or ())
         )
 
-    _serve(Call("merge", as_json, debug), work)
+    serve(Call("merge", as_json, debug), work)
 
 
 @app.command(short_help="Compare a unified file with its sources.")
@@ -319,7 +293,7 @@ def validate(
 
         return answer_merge(validate_sources(sources, against, renames=rename or (), unions=union or ()))
 
-    _serve(Call("validate", as_json, debug), work)
+    serve(Call("validate", as_json, debug), work)
 
 
 @app.command(short_help="Copy a live database.")
@@ -341,7 +315,7 @@ def backup(
         facts = {"backup": str(copy.path), "bytes": copy.size_bytes, "sha256": copy.sha256}
         return Answer(message=f"{copy.path}: {copy.size_bytes:,} bytes, checked", facts=facts)
 
-    _serve(Call("backup", as_json, debug), work)
+    serve(Call("backup", as_json, debug), work)
 
 
 @app.command(short_help="Put a backup in place.")
@@ -364,7 +338,7 @@ def restore(
         restored = restore_file(backup, to)
         return Answer(message=f"{restored}: restored from {backup}", facts={"restored": str(restored)})
 
-    _serve(Call("restore", as_json, debug), work)
+    serve(Call("restore", as_json, debug), work)
 
 
 @app.command(short_help="All of it on a copy of the example.")
@@ -383,7 +357,7 @@ def demo(
 
         return run_demo(call, into, through_prefect=not no_prefect)
 
-    _serve(Call("demo", as_json, debug), work)
+    serve(Call("demo", as_json, debug), work)
 
 
 def _migrate(call: Call, config: Path, *, dry_run: bool, through_prefect: bool) -> Answer:
@@ -472,170 +446,9 @@ def _config_of(run: RunFolder, config: Path) -> MigrationConfig:
     return parse_config(values, file=_file_of(config))
 
 
-# ---- one way for every verb to end ---------------------------------------------------------------
-
-
-def _serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
-    """Do *work*, show its answer or its error, and end with the exit code that says which."""
-    from flows import answers
-    from flows.terminal import shown
-
-    with _reserved_output(call):
-        try:
-            with shown(call.told, debug=call.debug, quiet=call.as_json):
-                answer = work(call)
-        except UnifyError as error:
-            answer = answers.answer_failure(error, _existing(call))
-        except (KeyboardInterrupt, TerminatedError) as error:
-            answer = _answer_interruption(call, error)
-        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            # Of verbs that are given paths the path is to blame; of all others, we are.
-            wrong_use = call.verb in {"merge", "validate", "backup", "restore"}
-            answer = (
-                answers.answer_failure(_as_wrong_use(error), _existing(call))
-                if wrong_use
-                else _answer_bug(call, error)
-            )
-        except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
-            answer = _answer_bug(call, error)
-        if _asked_to_end and answer.error is not None:
-            # SQLite turns what a callback of ours raises into an error of its own.
-            answer = _answer_interruption(call, _asked_to_end[0])
-        _tell(call, answer)
-    raise typer.Exit(int(answer.exit_code))
-
-
-def _as_wrong_use(error: OSError) -> UsageError:
-    """A path that the user gave and that the system refuses."""
-    reason = (error.strerror or str(error)).lower()
-    return UsageError(f"{error.filename}: {reason}", hint="Nothing was written there. Name another path.")
-
-
-def _existing(call: Call) -> RunFolder | None:
-    """The call's run, forgotten where it never began since another one was at work."""
-    if call.run is not None and not call.run.path.exists():
-        call.run = None
-    return call.run
-
-
-def _tell(call: Call, answer: Answer) -> None:
-    from flows import answers
-
-    if call.as_json:
-        _print_json(call, answers.as_json(call.verb, call.run_name, answer))
-    elif answer.error is None:
-        answers.show(Console(), answer)
-    if answer.error is not None:
-        if answer.page is not None and not call.as_json:
-            answers.show(Console(), answer)
-        _tell_error(call.told, answer.message, answer.hint)
-
-
-def _tell_error(console: Console, message: str, hint: str) -> None:
-    console.print("unify-db:", style="bold red", end=" ")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-    if hint:
-        console.print(f"  {hint}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _answer_interruption(call: Call, error: BaseException) -> Answer:
-    from flows import answers
-    from unified_db.migration.journal import next_step
-
-    terminated = isinstance(error, TerminatedError)
-    known = _existing(call)
-    facts = answers.run_facts(known) if known is not None else {}
-    # Our own process still lives, so the journal alone would say that the run is at work.
-    begun = facts.get("state") == "running" and call.run is not None
-    name = call.run_name
-    hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
-    if facts.get("state") == "waiting":
-        facts = {**facts, "next": next_step(str(name), "waiting", alive=False)}
-    if not begun:
-        hint = str(facts.get("next", "What was not finished is gone. Run again, if you like."))
-    return answers.Answer(
-        message="terminated" if terminated else "interrupted",
-        hint=hint,
-        facts={**facts, "state": "interrupted"} if begun else facts,
-        exit_code=ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED,
-        error="Terminated" if terminated else "Interrupted",
-    )
-
-
-def _answer_bug(call: Call, error: Exception) -> Answer:
-    from flows import answers
-
-    if call.debug:
-        traceback.print_exception(error, file=sys.stderr)
-    known = _existing(call)
-    where = f"The traceback is in {known.log}." if known and known.log.exists() else "`--debug` shows where."
-    facts = answers.run_facts(known) if known is not None else {}
-    return answers.Answer(
-        message=f"a bug of unify-db: {type(error).__name__}: {error}",
-        hint=f"{where} {facts.get('next', '')}".strip(),
-        facts=facts,
-        exit_code=ExitCode.BUG,
-        error=type(error).__name__,
-    )
-
-
-@contextlib.contextmanager
-def _reserved_output(call: Call) -> Iterator[None]:
-    """With `--json`, lead all that is written to standard output elsewhere, by child processes too."""
-    if not call.as_json:
-        yield
-        return
-    sys.stdout.flush()
-    call.out = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(call.out, 1)
-        os.close(call.out)
-        call.out = None
-
-
-def _print_json(call: Call, content: dict[str, object]) -> None:
-    line = json.dumps(content, default=str, ensure_ascii=False) + "\n"
-    with os.fdopen(os.dup(call.out if call.out is not None else 1), "w", encoding="utf-8") as stream:
-        stream.write(line)
-
-
-def _answer_mistake(arguments: Sequence[str], error: Exception) -> int:
-    """A mistake in the command line itself, which Click finds before any verb is called."""
-    from flows.answers import Answer, as_json
-
-    message = error.format_message() if hasattr(error, "format_message") else str(error)
-    answer = Answer(
-        message=message,
-        hint="`unify-db --help` lists the verbs, `unify-db VERB --help` the options of one.",
-        exit_code=ExitCode.USAGE,
-        error="UsageError",
-    )
-    verb = next((a for a in arguments if not a.startswith("-")), "")
-    call = Call(verb, as_json="--json" in arguments, debug=False)
-    if call.as_json:
-        _print_json(call, as_json(verb, None, answer))
-    _tell_error(call.told, answer.message, answer.hint)
-    return int(ExitCode.USAGE)
-
-
-_asked_to_end: list[BaseException] = []
-
-
-def _raise_terminated(number: int, _frame: object) -> None:
-    _asked_to_end.append(KeyboardInterrupt() if number == signal.SIGINT else TerminatedError())
-    raise _asked_to_end[-1]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command line *arguments*; the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Whoever starts us in the background may have wished that Ctrl-C does not reach us.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _raise_terminated)
+    take_signals()
     code = _run_app(arguments)
     prefect = sys.modules.get("flows.through_prefect")
     if prefect is not None and prefect.failed.is_set():
@@ -651,7 +464,7 @@ def _run_app(arguments: Sequence[str]) -> int:
         # What is returned is the code of typer.Exit, or None where the help was printed.
         return int(app(args=list(arguments), prog_name="unify-db", standalone_mode=False) or 0)
     except _UsageMistake as error:
-        return _answer_mistake(arguments, error)
+        return answer_mistake(arguments, error)
     except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
     except TerminatedError:

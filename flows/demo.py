@@ -27,7 +27,7 @@ from unified_db.migration.records import Finding, MigrationPlan
 from unified_db.migration.runs import RunFolder
 
 if TYPE_CHECKING:
-    from flows.cli import Call
+    from flows.ending import Call
 
 log = logging.getLogger("unified_db.demo")
 

@@ -1,0 +1,211 @@
+"""One way for every verb to end: its answer, its error or an interruption shown, and the exit code.
+
+What is heavy is imported where it is needed, as in `flows.cli`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from rich.console import Console
+
+from unified_db.errors import ExitCode, UnifyError, UsageError
+
+if TYPE_CHECKING:
+    from flows.answers import Answer
+    from unified_db.migration.runs import RunFolder
+
+# Of these the path that was given is to blame, where the system refuses it; of all others, we are.
+_GIVEN_PATHS = frozenset({"merge", "validate", "backup", "restore"})
+
+
+class TerminatedError(BaseException):
+    """SIGTERM arrived. No `Exception`: nobody may take it for a failed phase and go on."""
+
+
+@dataclass
+class Call:
+    """One call of a verb: what was asked for, and the run it concerns once that is known."""
+
+    verb: str
+    as_json: bool
+    debug: bool
+    run: RunFolder | None = None
+    told: Console = field(default_factory=lambda: Console(stderr=True))
+    out: int | None = None
+
+    @property
+    def run_name(self) -> str | None:
+        """The run's name, None where there is none."""
+        return self.run.name if self.run is not None else None
+
+
+def serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
+    """Do *work*, show its answer or its error, and end with the exit code that says which."""
+    from flows import answers
+    from flows.terminal import shown
+
+    with _reserved_output(call):
+        try:
+            with shown(call.told, debug=call.debug, quiet=call.as_json):
+                answer = work(call)
+        except UnifyError as error:
+            answer = answers.answer_failure(error, _existing(call))
+        except (KeyboardInterrupt, TerminatedError) as error:
+            answer = _answer_interruption(call, error)
+        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            wrong_use = call.verb in _GIVEN_PATHS
+            answer = (
+                answers.answer_failure(_as_wrong_use(error), _existing(call))
+                if wrong_use
+                else _answer_bug(call, error)
+            )
+        except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
+            answer = _answer_bug(call, error)
+        if _asked_to_end and answer.error is not None:
+            # SQLite turns what a callback of ours raises into an error of its own.
+            answer = _answer_interruption(call, _asked_to_end[0])
+        _tell(call, answer)
+    raise typer.Exit(int(answer.exit_code))
+
+
+def _as_wrong_use(error: OSError) -> UsageError:
+    """A path that the user gave and that the system refuses."""
+    reason = (error.strerror or str(error)).lower()
+    return UsageError(f"{error.filename}: {reason}", hint="Nothing was written there. Name another path.")
+
+
+def _existing(call: Call) -> RunFolder | None:
+    """The call's run, forgotten where it never began since another one was at work."""
+    if call.run is not None and not call.run.path.exists():
+        call.run = None
+    return call.run
+
+
+def _tell(call: Call, answer: Answer) -> None:
+    from flows import answers
+
+    if call.as_json:
+        _print_json(call, answers.as_json(call.verb, call.run_name, answer))
+    elif answer.error is None:
+        answers.show(Console(), answer)
+    if answer.error is not None:
+        if answer.page is not None and not call.as_json:
+            answers.show(Console(), answer)
+        _tell_error(call.told, answer.message, answer.hint)
+
+
+def _tell_error(console: Console, message: str, hint: str) -> None:
+    console.print("unify-db:", style="bold red", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    if hint:
+        console.print(f"  {hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _answer_interruption(call: Call, error: BaseException) -> Answer:
+    from flows import answers
+    from unified_db.migration.journal import next_step
+
+    terminated = isinstance(error, TerminatedError)
+    known = _existing(call)
+    facts = answers.run_facts(known) if known is not None else {}
+    # Our own process still lives, so the journal alone would say that the run is at work.
+    begun = facts.get("state") == "running" and call.run is not None
+    name = call.run_name
+    hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
+    if facts.get("state") == "waiting":
+        facts = {**facts, "next": next_step(str(name), "waiting", alive=False)}
+    if not begun:
+        hint = str(facts.get("next", "What was not finished is gone. Run again, if you like."))
+    return answers.Answer(
+        message="terminated" if terminated else "interrupted",
+        hint=hint,
+        facts={**facts, "state": "interrupted"} if begun else facts,
+        exit_code=ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED,
+        error="Terminated" if terminated else "Interrupted",
+    )
+
+
+def _answer_bug(call: Call, error: Exception) -> Answer:
+    from flows import answers
+
+    if call.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    known = _existing(call)
+    where = f"The traceback is in {known.log}." if known and known.log.exists() else "`--debug` shows where."
+    facts = answers.run_facts(known) if known is not None else {}
+    return answers.Answer(
+        message=f"a bug of unify-db: {type(error).__name__}: {error}",
+        hint=f"{where} {facts.get('next', '')}".strip(),
+        facts=facts,
+        exit_code=ExitCode.BUG,
+        error=type(error).__name__,
+    )
+
+
+@contextlib.contextmanager
+def _reserved_output(call: Call) -> Iterator[None]:
+    """With `--json`, lead all that is written to standard output elsewhere, by child processes too."""
+    if not call.as_json:
+        yield
+        return
+    sys.stdout.flush()
+    call.out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(call.out, 1)
+        os.close(call.out)
+        call.out = None
+
+
+def _print_json(call: Call, content: dict[str, object]) -> None:
+    line = json.dumps(content, default=str, ensure_ascii=False) + "\n"
+    with os.fdopen(os.dup(call.out if call.out is not None else 1), "w", encoding="utf-8") as stream:
+        stream.write(line)
+
+
+def answer_mistake(arguments: Sequence[str], error: Exception) -> int:
+    """A mistake in the command line itself, which Click finds before any verb is called."""
+    from flows.answers import Answer, as_json
+
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    answer = Answer(
+        message=message,
+        hint="`unify-db --help` lists the verbs, `unify-db VERB --help` the options of one.",
+        exit_code=ExitCode.USAGE,
+        error="UsageError",
+    )
+    verb = next((a for a in arguments if not a.startswith("-")), "")
+    call = Call(verb, as_json="--json" in arguments, debug=False)
+    if call.as_json:
+        _print_json(call, as_json(verb, None, answer))
+    _tell_error(call.told, answer.message, answer.hint)
+    return int(ExitCode.USAGE)
+
+
+_asked_to_end: list[BaseException] = []
+
+
+def take_signals() -> None:
+    """Let SIGINT and SIGTERM end the verb that is at work, in order."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Whoever starts us in the background may have wished that Ctrl-C does not reach us.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _raise_terminated)
+
+
+def _raise_terminated(number: int, _frame: object) -> None:
+    _asked_to_end.append(KeyboardInterrupt() if number == signal.SIGINT else TerminatedError())
+    raise _asked_to_end[-1]
