@@ -72,10 +72,15 @@ class PathSetting(Record):
         raw: The value as it stands there: a path or a URL of SQLite.
         style: How the value names the file.
         relative_to: What a relative value is relative to.
-        resolved: The file that it names, where that can be told; None where it cannot.
+        resolved: The file that it names, relative to the root where it lies in it; None where that
+            cannot be told.
+        base: The folder that *part* is relative to, written as *resolved*; None where nothing can be
+            put in its place.
+        part: What of *raw* is the path, or the end of it that stands here.
         wins: True where this is the value that the application uses as far as can be read.
         role: What the application does with it.
         why: One sentence: how the value gets from here to where it is used, or why it loses.
+        commented: A line that is commented out.
     """
 
     kind: SettingKind
@@ -85,9 +90,12 @@ class PathSetting(Record):
     style: Literal["path", "url", "async-url"]
     relative_to: Literal["cwd", "file", "absolute", "unknown"] = "unknown"
     resolved: Path | None = None
+    base: Path | None = None
+    part: str = ""
     wins: bool = False
     role: Role = "unknown"
     why: str = ""
+    commented: bool = False
 
 
 class SaverUse(Record):
@@ -97,7 +105,8 @@ class SaverUse(Record):
         name: The dotted name as imported, such as `langgraph.checkpoint.sqlite.aio.AsyncSqliteSaver`.
         imported: Where the import stands.
         built: How it is built: "from_conn_string", "connection", or "unknown".
-        resolved: The file that it opens, where that can be told.
+        resolved: The file that it opens, where that can be told; relative to the root where it lies in it.
+        why: How the path comes here, or why it cannot be told.
     """
 
     name: str
@@ -106,6 +115,7 @@ class SaverUse(Record):
     is_async: bool
     built: Literal["from_conn_string", "connection", "unknown"]
     resolved: Path | None = None
+    why: str = ""
 
 
 class EngineUse(Record):
@@ -134,11 +144,13 @@ class TreeReading(Record):
 
     Attributes:
         cwd: The folder, relative to the root, that relative paths were taken to be relative to.
+        cwd_why: What speaks for it.
         unread: Files that could not be read or parsed, with the reason.
         asks: What could not be told, each as a question to a person.
     """
 
     cwd: str = "."
+    cwd_why: str = ""
     settings: tuple[PathSetting, ...] = ()
     savers: tuple[SaverUse, ...] = ()
     engines: tuple[EngineUse, ...] = ()

@@ -61,7 +61,12 @@ def _read_lines(file: Path) -> list[str]:
 
 def walk_tree(config: MigrationConfig) -> Iterator[Path]:
     """The files of the application up to 1 MB, without what tools made; links to folders not followed."""
-    for folder, subfolders, names in os.walk(config.root):
+    yield from walk_folder(config.root)
+
+
+def walk_folder(root: Path) -> Iterator[Path]:
+    """As :func:`walk_tree`, of a tree that no configuration speaks of yet."""
+    for folder, subfolders, names in os.walk(root):
         here = Path(folder)
         subfolders[:] = [
             s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()

@@ -1,0 +1,163 @@
+"""An application's tree as texts: which files it has, what they hold, where an import leads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from unified_db.errors import EditError
+from unified_db.migration.discovery.modules import Module
+from unified_db.migration.edits import texts
+from unified_db.migration.edits.masking import is_dotenv
+from unified_db.migration.edits.survey import walk_folder
+
+_MOST_FILES = 20_000
+_SETTINGS_SUFFIXES = {".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf"}
+_TEST_FILE = re.compile(r"(?:^|/)(?:tests?|testing)/|(?:^|/)(?:test_[^/]*|[^/]*_test|conftest)\.py$")
+_TEMPLATE_END = re.compile(r"(?:example|sample|template|dist|tmpl|default)s?$", re.IGNORECASE)
+
+
+class Tree:
+    """The files of a tree below *root*; each is read and parsed at most once.
+
+    Attributes:
+        root: Absolute.
+        overlay: Texts that stand in for those on the disk, by the file's name in the tree.
+        unread: Files that could not be read or parsed, with the reason; grows as files are asked for.
+    """
+
+    def __init__(self, root: Path, overlay: Mapping[str, str] | None = None) -> None:
+        self.root = root.resolve()
+        self.overlay = dict(overlay or {})
+        self.unread: dict[str, str] = {}
+        self._texts: dict[str, str | None] = {}
+        self._modules: dict[str, Module | None] = {}
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """Every file of the tree up to 1 MB, by its name in it; at most 20,000."""
+        found: set[str] = set()
+        for path in walk_folder(self.root):
+            found.add(path.relative_to(self.root).as_posix())
+            if len(found) >= _MOST_FILES:
+                self.unread["."] = f"more than {_MOST_FILES} files: the rest was not looked at"
+                break
+        return frozenset(found)
+
+    @cached_property
+    def python_files(self) -> tuple[str, ...]:
+        """The Python files, sorted."""
+        return tuple(sorted(f for f in self.files if f.endswith(".py")))
+
+    @cached_property
+    def dotenv_files(self) -> tuple[str, ...]:
+        """The dotenv files, templates of them included."""
+        return tuple(sorted(f for f in self.files if is_dotenv(f) or _is_dotenv_template(f)))
+
+    @cached_property
+    def settings_files(self) -> tuple[str, ...]:
+        """TOML, YAML, JSON and INI files."""
+        return tuple(sorted(f for f in self.files if PurePosixPath(f).suffix in _SETTINGS_SUFFIXES))
+
+    def text(self, file: str) -> str | None:
+        """What *file* holds; None where it is not in the tree, or no text."""
+        if file in self.overlay:
+            return self.overlay[file]
+        if file not in self._texts:
+            self._texts[file] = self._read(file) if file in self.files else None
+        return self._texts[file]
+
+    def _read(self, file: str) -> str | None:
+        try:
+            return texts.decode((self.root / file).read_bytes(), file=Path(file)).text
+        except EditError as error:
+            self.unread[file] = error.message
+        except OSError as error:
+            self.unread[file] = f"{file}: {error.strerror}"
+        return None
+
+    def module(self, file: str) -> Module | None:
+        """*file* parsed; None where it is missing or no Python that can be parsed."""
+        if file not in self._modules:
+            text = self.text(file)
+            self._modules[file] = None if text is None else self._parse(file, text)
+        return self._modules[file]
+
+    def _parse(self, file: str, text: str) -> Module | None:
+        module = Module(file, self.root / file, text)
+        try:
+            module.parse()
+        except EditError as error:
+            self.unread[file] = error.message
+        except RecursionError:
+            self.unread[file] = f"{file}: nested too deeply to be read"
+        else:
+            return module
+        return None
+
+    def mentioning(self, pattern: re.Pattern[str]) -> Iterator[str]:
+        """Python files of the application itself whose text has *pattern*; its tests are left out."""
+        for file in self.python_files:
+            if not is_test(file):
+                text = self.text(file)
+                if text is not None and pattern.search(text):
+                    yield file
+
+    def find_module(self, dotted: str, importer: str, level: int = 0) -> tuple[str, str] | None:
+        """(base folder, dotted name below it) of the module that *importer* imports; None for a library's.
+
+        Folders that are packages are asked last: Python has their parent on its path. Of those
+        that are left the nearest to the importer wins.
+        """
+        if level:
+            parts = PurePosixPath(importer).parent.parts
+            base = "/".join(parts[: len(parts) - level + 1])
+            return (base, dotted) if not dotted or self.module_file(base, dotted) is not None else None
+        return next(
+            ((base, dotted) for base in self._bases(importer) if self.module_file(base, dotted) is not None),
+            None,
+        )
+
+    def module_file(self, base: str, dotted: str) -> str | None:
+        """The file of a module; "" for a folder with Python files and no `__init__.py`."""
+        stem = "/".join(part for part in (base, dotted.replace(".", "/")) if part)
+        for file in (f"{stem}.py", f"{stem}/__init__.py"):
+            if file in self.files:
+                return file
+        return "" if stem in self._folders else None
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        parents = (PurePosixPath(f).parents for f in self.python_files)
+        return frozenset(str(p) for each in parents for p in each if str(p) != ".")
+
+    def _bases(self, importer: str) -> list[str]:
+        folders = ["" if str(p) == "." else str(p) for p in PurePosixPath(importer).parents]
+        folders += [f"{f}/src" if f else "src" for f in folders]
+        return sorted(folders, key=lambda f: bool(f) and f"{f}/__init__.py" in self.files)
+
+    def relative(self, path: str) -> str | None:
+        """The name in the tree of an absolute *path*; None outside."""
+        try:
+            return Path(path).relative_to(self.root).as_posix()
+        except ValueError:
+            return None
+
+
+def is_test(file: str) -> bool:
+    """True for files that are tests or belong to them."""
+    return bool(_TEST_FILE.search(file))
+
+
+def is_template(file: str) -> bool:
+    """True for dotenv files that are there to be copied, such as `.env.example`."""
+    return _is_dotenv_template(file)
+
+
+def _is_dotenv_template(file: str) -> bool:
+    name = PurePosixPath(file).name
+    return "env" in name.lower().split(".") + name.lower().split("-") and bool(
+        _TEMPLATE_END.search(name.removesuffix(".env"))
+    )
