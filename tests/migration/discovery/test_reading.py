@@ -66,7 +66,9 @@ def opened(reading: TreeReading) -> list[str]:
             'os.environ.get("CDB") or "c.db"', "import os\n", "", "c.db", id="variable-or-a-literal"
         ),
         pytest.param('"c.db" if True else "d.db"', "", "", "c.db", id="condition-that-is-known"),
-        pytest.param("get()", 'def get(name="c.db"):\n    return name\n', "get.name", "c.db", id="default-argument"),
+        pytest.param(
+            "get()", 'def get(name="c.db"):\n    return name\n', "get.name", "c.db", id="default-argument"
+        ),
         pytest.param(
             "os.path.join(HERE, 'data', 'c.db')",
             "import os\nHERE = os.path.dirname(os.path.abspath(__file__))\n",
@@ -89,7 +91,11 @@ def opened(reading: TreeReading) -> list[str]:
             id="joinpath",
         ),
         pytest.param(
-            "Path('data/app.db').with_name('c.db')", "from pathlib import Path\n", "", "data/c.db", id="with-name"
+            "Path('data/app.db').with_name('c.db')",
+            "from pathlib import Path\n",
+            "",
+            "data/c.db",
+            id="with-name",
         ),
         pytest.param("f'{DIR}/c.db'", "DIR = './data'\n", "", "data/c.db", id="f-string"),
         pytest.param("DIR + '/c.db'", "DIR = 'data'\n", "", "data/c.db", id="plus"),
