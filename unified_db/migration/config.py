@@ -128,6 +128,7 @@ class EditConfig(Section):
         "python-constant",
         "python-default",
         "python-import",
+        "python-literal",
         "toml",
         "yaml",
         "json",
@@ -144,15 +145,24 @@ class EditConfig(Section):
         "ini: section.option.",
     )
     name: str | None = Field(
-        None, description="python-constant: NAME or Class.NAME; python-default: function.parameter."
+        None,
+        description="python-constant: NAME or Class.NAME; python-default: function.parameter; "
+        "python-literal: the constant, function or Class.method that has it, without it the whole file.",
     )
     value: str | None = Field(
         None,
         description="The new value. requirement: the whole line; "
         "without it the place unify-db was installed from.",
     )
-    old: str | None = Field(None, description="python-import: old dotted name; text: the exact old text.")
-    new: str | None = Field(None, description="python-import: new dotted name; text: the new text.")
+    old: str | None = Field(
+        None,
+        description="python-import: old dotted name; python-literal: the old value of the text literal, in "
+        "an f-string of the piece between two fields; text: the exact old text.",
+    )
+    new: str | None = Field(
+        None,
+        description="python-import: new dotted name; python-literal: the new value; text: the new text.",
+    )
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> EditConfig:
@@ -161,6 +171,7 @@ class EditConfig(Section):
             "python-constant": ("name", "value"),
             "python-default": ("name", "value"),
             "python-import": ("old", "new"),
+            "python-literal": ("old", "new"),
             "toml": ("key", "value"),
             "yaml": ("key", "value"),
             "json": ("key", "value"),

@@ -22,6 +22,7 @@ from unified_db.migration.edits import (
     patches,
     plain,
     python_imports,
+    python_literals,
     python_values,
     texts,
 )
@@ -109,6 +110,8 @@ def _edit(edit: EditConfig, text: str, file: Path) -> str:
             return python_values.set_default(text, name, value, file=file)
         case "python-import":
             return python_imports.exchange_import(text, old, new, file=file)
+        case "python-literal":
+            return python_literals.exchange_literal(text, old, new, file=file, within=name)
         case "toml" | "yaml" | "json" | "ini":
             return documents.set_value(edit.kind, text, key, value, file=file)
         case "requirement":
@@ -276,6 +279,9 @@ def _summarise(edit: EditConfig) -> str:
             return f"makes {value} the default of {edit.name}"
         case "python-import":
             return f"imports {edit.new} instead of {edit.old}"
+        case "python-literal":
+            place = f" in {edit.name}" if edit.name else ""
+            return f"sets the text {_quote(edit.old)}{place} to {_quote(edit.new)}"
         case "requirement":
             return f"requires {masking.mask_line(edit.value or 'unify-db')}"
         case "text":

@@ -18,7 +18,7 @@ from unified_db.migration.edits.texts import misfit, name_similar, splice
 if TYPE_CHECKING:
     import libcst as cst
 
-_USE_TEXT = "Name the place exactly with an edit of kind 'text'."
+_USE_TEXT = "Name the literal with an edit of kind 'python-literal', or the place with one of kind 'text'."
 # Functions whose second argument is what counts where the variable is not set.
 _LOOKUPS = {"getenv", "get", "setdefault", "config", "env", "str"}
 
@@ -31,8 +31,8 @@ def set_constant(text: str, name: str, value: str, *, file: Path) -> str:
     """
     source = PythonSource(text, file)
     *path, last = name.split(".")
-    owner = _enter(source, source.module, path)
-    found = [(n, v) for node in statements(owner) for n, v in _assigned(node)]
+    owner = enter(source, source.module, path)
+    found = [(n, v) for node in statements(owner) for n, v in assigned(node)]
     values = [v for n, v in found if n == last]
     if not values:
         raise misfit(
@@ -59,7 +59,7 @@ def set_default(text: str, name: str, value: str, *, file: Path) -> str:
         raise misfit(
             file, f"function.parameter in {name!r}", "no function", way_out="Write it as function.parameter."
         )
-    function = _enter(source, source.module, path)
+    function = enter(source, source.module, path)
     parameters = dict(_parameters(function))
     if last not in parameters:
         raise misfit(
@@ -74,8 +74,12 @@ def set_default(text: str, name: str, value: str, *, file: Path) -> str:
     return _write(source, default, value, name=name)
 
 
-def _enter(source: PythonSource, node: cst.CSTNode, path: list[str]) -> cst.CSTNode:
-    """The class or function that *path* leads to from *node*."""
+def enter(source: PythonSource, node: cst.CSTNode, path: list[str]) -> cst.CSTNode:
+    """The class or function that *path* leads to from *node*.
+
+    Raises:
+        EditError: There is none of that name, or several.
+    """
     import libcst as cst
 
     for index, name in enumerate(path):
@@ -96,7 +100,7 @@ def _is_overload(node: cst.ClassDef | cst.FunctionDef) -> bool:
     return any(_dotted(d.decorator).endswith("overload") for d in node.decorators)
 
 
-def _assigned(node: cst.CSTNode) -> Iterator[tuple[str, cst.CSTNode]]:
+def assigned(node: cst.CSTNode) -> Iterator[tuple[str, cst.CSTNode]]:
     """(name, value) of what a statement assigns; a name that shares its value comes with the statement."""
     import libcst as cst
 
@@ -145,7 +149,7 @@ def _write(source: PythonSource, node: cst.CSTNode, value: str, *, name: str) ->
         )
     if present == value:
         return source.text
-    after = splice(source.text, [source.put(literal, _quote(value, like=literal))])
+    after = splice(source.text, [source.put(literal, quote_like(value, like=literal))])
     require_compiles(source.text, after, file=source.file)
     return after
 
@@ -204,7 +208,7 @@ def _dotted(node: Any) -> str:
     return get_full_name_for_node(node) or ""
 
 
-def _quote(value: str, *, like: cst.CSTNode) -> str:
+def quote_like(value: str, *, like: cst.CSTNode) -> str:
     """*value* as a literal with the prefix and quotes of *like*, where they can hold it."""
     import libcst as cst
 
