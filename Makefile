@@ -7,7 +7,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
-.PHONY: bench-data bench-pause gate-campaign gate-statistics
+.PHONY: bench-data bench-lock-up bench-pause gate-campaign gate-statistics
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-data: install  ## What the data path costs: tables and a plot in docs/ (ab
 bench-pause: install  ## How long a cut-over keeps an application away; writes docs/write-pause.* (5 minutes, 6 GB of disk)
 	@$(BIN)/python -m benchmarks.write_pause
 
+bench-lock-up: install  ## What merging two files alone does to an application; writes docs/lock-up.md (2 minutes)
+	@$(BIN)/python -m benchmarks.lock_up
+
 gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (one to three hours, goes on where it was)
 	@$(BIN)/python -m benchmarks.gate_campaign
 
@@ -88,6 +91,9 @@ gate-statistics: install  ## Is the benchmark's gate right? Noise measured, gate
 
 docs: install  ## Make the generated pages again
 	@$(BIN)/python -m unified_db.migration.reference > docs/configuration.md
+	@$(BIN)/python -m flows.reference > docs/cli.md
+	@$(BIN)/python docs/figures.py
+	@$(BIN)/python docs/pictures.py
 	@$(BIN)/python -m tests.test_examples
 
 clean:  ## Remove everything that the targets made

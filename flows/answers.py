@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from unified_db.migration.records import (
     CutoverRecord,
     Decision,
     GateName,
+    MigrationPlan,
     Question,
     RollbackRecord,
     Verdict,
@@ -190,31 +190,50 @@ def _hint_of_merge(report: MergeReport) -> str:
     return f"{'; '.join(renamed)}: change what names it in the application before it uses this file."
 
 
-def answer_page(message: str, markdown: str, *, run: RunFolder, facts: Mapping[str, Any]) -> Answer:
-    """A page of Markdown, such as the plan's."""
-    hint = "`unify-db dry-run` rehearses the whole move; nothing of the application changes."
+def answer_plan(run: RunFolder, plan: MigrationPlan) -> Answer:
+    """The plan of *run* as a review."""
+    from flows.review import review
+    from unified_db.migration import phase_pages, wording
+
+    rows = sum(t.rows for s in plan.sources for t in s.tables)
+    open_risks = sum(not r.handled for r in plan.risks)
+    open_, missing = wording.count(open_risks, "open risk"), wording.count(len(plan.missing), "setting")
+    noted = f", {open_}, {missing} missing" if open_risks or plan.missing else ""
+    message = f"{len(plan.sources)} sources, {rows:,} rows, about {plan.estimated_s:.0f} s of work{noted}"
+    hint = _after_the_plan(plan)
     places = {"folder": str(run.path), "schema": str(run.schema), "patch": str(run.patch)}
-    page = MarkdownPage(f"{markdown}\n\n{hint}\n")
-    return Answer(message=message, hint=hint, facts={**facts, **places}, page=page)
+    lines = [_line(name, path) for name, path in places.items() if name != "folder"]
+    page = Page(
+        Group(review(load_account(run)), *lines, Text(""), Text(hint)),
+        f"{phase_pages.phase_markdown('plan', run)}\n\n{hint}\n",
+    )
+    facts = {"plan": plan.model_dump(mode="json"), **places}
+    return Answer(message=message, hint=hint, facts=facts, page=page)
 
 
-class MarkdownPage:
-    """Markdown that is rendered on a terminal and left as it is in a pipe."""
+def _after_the_plan(plan: MigrationPlan) -> str:
+    rehearse = "`unify-db dry-run` rehearses the whole move; nothing of the application changes."
+    return f"Fill in what is missing; then {rehearse}" if plan.missing else rehearse
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+
+@dataclass(frozen=True)
+class Page:
+    """What a terminal shows, and the same as Markdown for a pipe."""
+
+    shown: RenderableType
+    markdown: str
 
     def __rich__(self) -> RenderableType:
         """What a terminal shows."""
-        return Markdown(self._text)
+        return self.shown
 
     def __str__(self) -> str:
-        return self._text
+        return self.markdown
 
 
 def show(console: Console, answer: Answer) -> None:
     """Print *answer* for people."""
-    if isinstance(answer.page, MarkdownPage) and not console.is_terminal:
+    if isinstance(answer.page, Page) and not console.is_terminal:
         console.print(str(answer.page), markup=False, highlight=False, soft_wrap=True)
     elif answer.page is not None:
         # Nothing breaks a path or a command into two lines but the terminal itself, which can copy it.

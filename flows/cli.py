@@ -105,18 +105,12 @@ def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: Deb
 
     def work(call: Call) -> Answer:
         from flows import order
-        from flows.answers import answer_page
+        from flows.answers import answer_plan
         from flows.direct import Direct
-        from unified_db.migration import phase_pages
 
         loaded = _load(config)
         call.run = order.begin(loaded, dry_run=True)
-        found = order.look(Direct(), loaded, call.run)
-        rows = sum(t.rows for s in found.sources for t in s.tables)
-        message = f"{len(found.sources)} sources, {rows:,} rows, about {found.estimated_s:.0f} s of work"
-        facts = {"plan": found.model_dump(mode="json")}
-        page = phase_pages.phase_markdown("plan", call.run)
-        return answer_page(message, page, run=call.run, facts=facts)
+        return answer_plan(call.run, order.look(Direct(), loaded, call.run))
 
     serve(Call("plan", as_json, debug), work)
 

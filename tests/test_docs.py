@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from flows.reference import reference_markdown as command_markdown
 from unified_db import errors
 from unified_db.errors import ExitCode
 from unified_db.migration.reference import reference_markdown
@@ -17,6 +21,42 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "exa
 
 def test_the_configuration_page_is_made_from_the_model() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference_markdown(), "run `make docs`"
+
+
+def test_the_page_of_the_command_is_made_from_the_command() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text() == command_markdown(), "run `make docs`"
+
+
+def load(script: str) -> ModuleType:
+    """One of the programs in docs/ that draw its pictures."""
+    spec = importlib.util.spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FIGURES = {**load("figures").FIGURES, **load("pictures").PICTURES}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_what_its_program_draws(name: str) -> None:
+    drawn = FIGURES[name]()
+    assert ET.fromstring(drawn).tag.endswith("svg")
+    assert (ROOT / "docs" / name).read_text() == drawn, "run `make docs`"
+
+
+def test_the_readme_shows_the_lock_up_as_it_was_measured() -> None:
+    measured = (ROOT / "docs" / "lock-up.md").read_text()
+    rows = [line for line in measured.splitlines() if line.startswith("|")]
+    assert len(rows) == 5
+    assert "\n".join(rows) in (ROOT / "README.md").read_text()
+
+
+def test_no_document_names_a_place_of_the_machine_that_it_was_made_on() -> None:
+    made = [*PAGES, *(ROOT / "docs").glob("*.svg")]
+    assert [p.name for p in made if re.search(r"/tmp/|/home/|/root/|/work/", p.read_text())] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, plots, question_pages, tables, wording
 from unified_db.migration.account import Account
-from unified_db.migration.records import BenchmarkEvidence, EditPreview, GateName, TestOutcome
+from unified_db.migration.records import BenchmarkEvidence, EditPreview, GateName, Risk, TestOutcome
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.tables import Table
 
@@ -63,6 +63,7 @@ def phase_table(phase: str, run: RunFolder) -> list[dict[str, str]]:
 
 _MAX_ROWS = 500
 _MAX_CELL = 300
+_MOST_PLACES = 6
 
 _PHASE_GATES = {"validate": GateName.VALIDATION, "suites": GateName.SUITES, "benchmark": GateName.BENCHMARK}
 
@@ -86,6 +87,8 @@ def _plan_markdown(account: Account) -> str:
     return markdown.join(
         f"# {markdown.plain(sentence)}",
         warned(plan.warnings),
+        *_risk_lists(plan.risks),
+        _listed("Missing in unify.toml", plan.missing),
         *(
             markdown.titled(t)
             for t in (
@@ -106,6 +109,24 @@ def _plan_markdown(account: Account) -> str:
         markdown.titled(tables.space(plan)),
         markdown.titled(tables.versions(plan)),
     )
+
+
+def _risk_lists(risks: Sequence[Risk]) -> list[str]:
+    groups = (("Risks", False), ("Risks that are taken care of", True))
+    return [
+        _listed(title, [_risk_line(r) for r in risks if r.handled is handled]) for title, handled in groups
+    ]
+
+
+def _risk_line(risk: Risk) -> str:
+    shown = ", ".join(risk.where[:_MOST_PLACES])
+    more = f" and {len(risk.where) - _MOST_PLACES} more" if len(risk.where) > _MOST_PLACES else ""
+    return " ".join(p for p in (risk.sentence, f"({shown}{more})" if shown else "", risk.remedy) if p)
+
+
+def _listed(title: str, sentences: Sequence[str]) -> str:
+    lines = [f"- {markdown.plain(s)}" for s in sentences]
+    return f"## {title}\n\n" + "\n".join(lines) if lines else ""
 
 
 def _backup_markdown(account: Account) -> str:

@@ -10,7 +10,6 @@ import os
 import platform
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,9 +18,10 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import asking, copy, langgraph, processes, stage, switch, threads
+from unified_db.migration import asking, copy, langgraph, processes, risks, stage, switch, threads
 from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
+from unified_db.migration.discovery.reading import read_tree
 from unified_db.migration.edits.names import find_names
 from unified_db.migration.layout import configured, place_all, settle
 from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, TableFacts
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 # What copying, merging and comparing took per byte where it was measured (2 cores), with a margin;
 # suites and benchmark take what the configuration allows them.
 _SECONDS_PER_BYTE = 12e-9
-_LARGE_TREE_BYTES = 1_000_000_000
 _RUNTIME_PROBE = "import unified_db.runtime.saver"
 
 
@@ -47,8 +46,9 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         SourceError: A source is no usable database, two of them collide, the target is there
             already, or there is not enough space.
         EditError: A configured edit does not fit its file.
-        ConfigError: The application's interpreter cannot import the runtime, or a request of the
-            benchmark cannot have its values.
+        ConfigError: The application's interpreter cannot import the runtime, a request of the
+            benchmark cannot have its values, or the application disagrees with itself on where a
+            source is, and the edits do not cover that.
     """
     sqlite.require_free_place(config.target_path)
     stage.require_stageable(config)
@@ -63,6 +63,8 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     space = tuple(_space_needs(config, sources, run))
     _require_space(space)
     _require_runtime(config)
+    reading = read_tree(config.root, config.cwd, environment=processes.application_environment(config))
+    risks.require_one_mind(config, reading)
     asking.read_sources(config, run)
     plan = MigrationPlan(
         run=run.name,
@@ -74,7 +76,8 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         space=space,
         estimated_s=_estimate(config, sources),
         versions=_versions(),
-        warnings=tuple(_warnings(config, sources)),
+        risks=risks.find_risks(config, sources, reading),
+        missing=risks.find_missing(config),
         layout=settle(layout, places),
         mentions=tuple(_mentions(config)),
         reaching=switch.credential_keys(config),
@@ -230,32 +233,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def _warnings(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> Iterator[str]:
-    for source in sources:
-        if source.journal_mode != "wal":
-            copy_s = max(0.1, source.size_bytes * _SECONDS_PER_BYTE / 3)
-            yield (
-                f"Writers of {source.label} wait about {copy_s:.1f} s while it is backed up: "
-                "it uses a rollback journal, where a reader holds writers off."
-            )
-        newest_ns = max(mtime_ns for _, _, _, mtime_ns, _ in access.fingerprint(source.path))
-        if time.time_ns() - newest_ns > 30 * 86400 * 10**9:
-            yield f"{source.label} was last written more than 30 days ago. Is it still the one in use?"
-    twice, _ = stage.tree_bytes(config)
-    if twice > _LARGE_TREE_BYTES:
-        yield (
-            f"The application's tree has {twice / 1e9:.1f} GB, which is copied twice. Name what it "
-            "does not need in [staging] exclude, and what it only reads in [staging] shared."
-        )
-    if not config.app.stop:
-        yield "[app] stop is empty: you stop the application yourself before the cut-over."
-    if not config.suite:
-        yield "No [[suite]] is configured, so the suites gate stays closed: nothing checked is not a pass."
-    if not config.benchmark.request:
-        yield "No [[benchmark.request]] is configured, so the benchmark gate stays closed."
-    elif not any(r.changes for r in config.benchmark.request):
-        yield "No [[benchmark.request]] has changes = true, so writing under load is not measured."
-    if config.app.start and not config.continuity:
-        yield "No [[continuity]] is configured, so no conversation begun before is asked to go on."

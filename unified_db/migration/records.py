@@ -145,6 +145,24 @@ class SpaceNeed(Record):
     free_bytes: int
 
 
+class Risk(Record):
+    """Something about the application that makes the move, or life after it, go wrong.
+
+    Attributes:
+        name: Which risk it is, as a short key that stays, such as "stock-saver".
+        sentence: What was found and what it leads to, in plain words.
+        where: The places that it was found at, as "file" or "file:line".
+        remedy: What to do; where it is *handled*, what takes care of it.
+        handled: True where the configuration takes care of it already.
+    """
+
+    name: str
+    sentence: str
+    where: tuple[str, ...] = ()
+    remedy: str = ""
+    handled: bool = False
+
+
 class MigrationPlan(Record):
     """What would move, what would collide, what would be edited, how long, how much space."""
 
@@ -158,11 +176,21 @@ class MigrationPlan(Record):
     estimated_s: float
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()
+    risks: tuple[Risk, ...] = ()
+    """What may go wrong with this application; those that nothing takes care of first."""
+    missing: tuple[str, ...] = ()
+    """What `unify.toml` does not say yet, and what that leads to: a sentence each."""
     layout: Layout = Layout()
     mentions: tuple[tuple[str, str], ...] = ()
     """(name, "file:line") of where the application would still use the old name of what is renamed."""
     reaching: tuple[str, ...] = ()
     """"FILE: KEY" of what looks like a credential or an address, which a staged copy would use."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of before the move: warnings, open risks, and what is missing."""
+        risks = (f"{r.sentence} {r.remedy}".strip() for r in self.risks if not r.handled)
+        return (*self.warnings, *risks, *self.missing)
 
 
 class Backup(Record):

@@ -161,7 +161,18 @@ def _warnings(account: Account) -> list[str]:
         f"{name} in the run's folder cannot be read; what it says is missing here."
         for name in account.unreadable
     ]
-    return [*unreadable, *(account.plan.warnings if account.plan else ())]
+    return [*unreadable, *(account.plan.notes if account.plan else ())]
+
+
+def _most_pressing(account: Account) -> list[str]:
+    """The warnings, with the rest of what the plan notes as a number alone."""
+    everything = _warnings(account)
+    if account.plan is None:
+        return everything
+    aside = len(account.plan.notes) - len(account.plan.warnings)
+    first = everything[: len(everything) - aside] if aside else everything
+    said = f"The plan notes {wording.count(aside, 'risk or missing setting', 'risks and missing settings')}."
+    return [*first, said] if aside else first
 
 
 # ---- Markdown: summary and whole -----------------------------------------------------------------
@@ -179,7 +190,7 @@ def _summary_text(account: Account) -> str:
     return markdown.join(
         f"# {markdown.plain(accounts.headline(account))}",
         _steps(account),
-        phase_pages.warned(_warnings(account)),
+        phase_pages.warned(_most_pressing(account)),
         markdown.titled(tables.gates(account)),
         markdown.titled(tables.criteria(criteria.criteria(account), "What the plan asks for")),
         markdown.titled(tables.criteria(criteria.metrics(account), "What the plan monitors")),

@@ -36,6 +36,7 @@ __all__ = [
     "apply_edits",
     "credential_keys",
     "edit_text",
+    "edited_contents",
     "find_mentions",
     "install_requirement",
     "plan_edits",
@@ -177,6 +178,18 @@ def _preview(planned: PlannedEdit) -> EditPreview:
         diff=diffs.render_masked(planned.name, planned.before, planned.after),
         before_sha256=files.digest_bytes(planned.before),
     )
+
+
+def edited_contents(config: MigrationConfig) -> dict[Path, bytes]:
+    """What every edited file is once all edits of both phases are made, by its absolute path.
+
+    Raises:
+        EditError: As in :func:`plan_edits`.
+    """
+    known: dict[Path, bytes] = {}
+    for phase in _PHASES:
+        _plan(config, phase, root=config.root, known=known)
+    return known
 
 
 def write_patch(config: MigrationConfig, run: RunFolder) -> Path:

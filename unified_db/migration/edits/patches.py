@@ -58,6 +58,14 @@ def find_repository(folder: Path) -> Path | None:
     return next((p for p in (folder, *folder.parents) if (p / ".git").exists()), None)
 
 
+def is_tracked(file: Path) -> bool:
+    """True where git keeps *file*; False also where there is no repository, or no git."""
+    top = find_repository(file.parent)
+    if top is None:
+        return False
+    return _ask_git(top, "ls-files", "--error-unmatch", "--", file.relative_to(top).as_posix())
+
+
 def _make_part(change: tuple[Path, bytes, bytes], *, top: Path, in_git: bool) -> _Part:
     file, *contents = change
     if not file.is_relative_to(top):
