@@ -20,7 +20,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,7 @@ def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
     def run(*command: str | Path) -> None:
         subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=ROOT)
 
-    def settled(*commands: list[str | Path]) -> None:
+    def settled(*commands: Sequence[str | Path]) -> None:
         for command in commands:
             run(*command)
         for path in folder.iterdir():
@@ -86,11 +86,11 @@ def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
     pairs = list(zip(sources.paths, outs, strict=True))
     target = folder / "unified.sqlite"
     child = [sys.executable, "-m", "benchmarks.data_path_child"]
-    merge = [*sources.paths, "--into", target, "--json"]
+    merge: list[str | Path] = [*sources.paths, "--into", target, "--json"]
     return {
         "cp + fsync": lambda: settled(["cp", *sources.paths, folder]),
-        "sqlite3 .backup": lambda: settled(*(["sqlite3", p, f".backup '{o}'"] for p, o in pairs)),
-        "VACUUM INTO": lambda: settled(*(["sqlite3", p, f"VACUUM INTO '{o}'"] for p, o in pairs)),
+        "sqlite3 .backup": lambda: settled(*(["sqlite3", str(p), f".backup '{o}'"] for p, o in pairs)),
+        "VACUUM INTO": lambda: settled(*(["sqlite3", str(p), f"VACUUM INTO '{o}'"] for p, o in pairs)),
         "row-by-row script, copying alone": lambda: settled([*child, "script", target, *sources.paths]),
         "unify-db merge, exact proof": lambda: run(*child, "merge", *merge),
         "unify-db merge, whole": lambda: run(_BIN / "unify-db", "merge", *merge),

@@ -172,7 +172,7 @@ def _add_block(
         if ("operations" if is_operation else series[1]) in without:
             continue
         into = shown.operations if is_operation else shown.latencies
-        bias = sign * louder * found.biases[which % len(found.biases)]
+        bias = sign * louder * found.biases[int(which) % len(found.biases)]
         pairs = np.asarray(found.pairs)[random.integers(len(found.pairs), size=found.requests)]
         if random.random() < 0.5:
             pairs = pairs[:, ::-1]
@@ -191,7 +191,7 @@ def _count_blocks(noise: Noise) -> int:
 def measure_noise(blocks: int = _BLOCKS) -> Noise:
     """Measure the example's old application against a second copy of itself; a few minutes."""
     from flows import example
-    from unified_db.migration import measuring, phases
+    from unified_db.migration import measuring, phases, strays
     from unified_db.migration.runs import create_run
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(measuring, "CONTROL_BLOCKS", blocks):
@@ -206,15 +206,18 @@ def measure_noise(blocks: int = _BLOCKS) -> Noise:
         backups = phases.backup(run, phases.plan(config, run))
         unified = phases.merge(run, backups)
         stages = phases.stage(config, run, backups, unified)
-        bench = measuring.Bench(config, stages, run, deadline=math.inf)
-        if not bench.prepare(backups, unified):
-            raise RuntimeError(f"the example answers wrongly: {bench.measured.errors}")
-        begun = time.monotonic()
-        bench.run_control(until=math.inf)
+        guard = strays.Guard(config, stages)
+        bench = measuring.Bench(config, stages, run, guard=guard, deadline=math.inf)
+        with guard:
+            if not bench.prepare(backups, unified):
+                raise RuntimeError(f"the example answers wrongly: {bench.measured.errors}")
+            begun = time.monotonic()
+            bench.run_control(until=math.inf)
+            took_s = time.monotonic() - begun
         control = bench.measured.control
         if control.problem:
             raise RuntimeError(control.problem)
-        block_s = round((time.monotonic() - begun) / blocks, 2)
+        block_s = round(took_s / blocks, 2)
         parts_s = {part: round(seconds / blocks, 2) for part, seconds in control.seconds.items()}
         measured = {**control.latencies, **control.operations}
         series = {s: _describe(found) for s, found in measured.items()}
