@@ -99,6 +99,35 @@ def start(
         typer.echo(context.get_help())
 
 
+@app.command("init", short_help="Write unify.toml for an application.")
+def initiate(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="The application's folder; this one without it.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="The file to write, instead of unify.toml in the application's folder."
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: what is not sure stands in the file as a question.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look at an application's tree, find its databases and where their paths are set, write unify.toml.
+
+    Nothing else is changed, and nothing of the application is run. A file that is there is kept; what it
+    does not have yet is added to it as questions.
+    """
+    from flows.initiate import can_ask
+    from flows.initiate import initiate as work
+
+    asks = can_ask(yes=yes, as_json=as_json)
+    serve(Call("init", as_json, debug, talks=asks), lambda _call: work(folder, config, asks=asks))
+
+
 @app.command(short_help="What would move, collide and be edited; looks only.")
 def plan(config: ConfigOption = _CONFIG, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Look only: what would move, what would collide, what would be edited, how long, how much space."""

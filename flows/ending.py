@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unified_db.migration.runs import RunFolder
 
 # Of these the path that was given is to blame, where the system refuses it; of all others, we are.
-_GIVEN_PATHS = frozenset({"merge", "validate", "backup", "restore"})
+_GIVEN_PATHS = frozenset({"init", "merge", "validate", "backup", "restore"})
 
 
 class TerminatedError(BaseException):
@@ -34,7 +34,11 @@ class TerminatedError(BaseException):
 
 @dataclass
 class Call:
-    """One call of a verb: what was asked for, and the run it concerns once that is known."""
+    """One call of a verb: what was asked for, and the run it concerns once that is known.
+
+    Attributes:
+        talks: True where the verb asks at the terminal, so that nothing moves beside its questions.
+    """
 
     verb: str
     as_json: bool
@@ -42,6 +46,7 @@ class Call:
     run: RunFolder | None = None
     told: Console = field(default_factory=lambda: Console(stderr=True))
     out: int | None = None
+    talks: bool = False
 
     @property
     def run_name(self) -> str | None:
@@ -56,7 +61,8 @@ def serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
 
     with _reserved_output(call):
         try:
-            with shown(call.told, debug=call.debug, quiet=call.as_json):
+            watched = shown(call.told, debug=call.debug, quiet=call.as_json)
+            with contextlib.nullcontext() if call.talks else watched:
                 answer = work(call)
         except UnifyError as error:
             answer = answers.answer_failure(error, _existing(call))

@@ -48,6 +48,7 @@ class DatabaseFind(Record):
         era: LangGraph's tables: "current", "before task_path", "before checkpoint_ns"; else empty.
         decoy: Why it is probably not in use (a test database, an old copy, a vector store); else empty.
         problem: Why it cannot be read; else empty.
+        table_names: Its tables, in the order of their creation.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class DatabaseFind(Record):
     alembic: bool = False
     decoy: str = ""
     problem: str = ""
+    table_names: tuple[str, ...] = ()
 
 
 class PathSetting(Record):
@@ -190,10 +192,35 @@ class SuiteFind(Record):
 
 
 class RequestFind(Record):
-    """A route that the benchmark could ask: GET without values that nobody knows."""
+    """A route that the benchmark could ask: GET without values that nobody knows.
+
+    Attributes:
+        values: A SELECT that gives what is named in braces in the path; empty where nothing is.
+    """
 
     name: str
     method: str
     path: str
+    why: str
+    sure: bool
+    values: str = ""
+
+
+class EditProposal(Record):
+    """An edit that makes the application use the unified file, as an entry of `[[edit]]`.
+
+    Attributes:
+        why: One sentence: what the edit does, or why a person has to decide.
+        sure: False where a person has to confirm.
+    """
+
+    file: str
+    kind: str
+    key: str | None = None
+    name: str | None = None
+    value: str | None = None
+    old: str | None = None
+    new: str | None = None
+    when: Literal["switch", "archive"] = "switch"
     why: str
     sure: bool
