@@ -20,6 +20,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
+# Small applications with tests of their own, which run on copies.
+collect_ignore = ["applications"]
+
 
 def build_database(path: Path, sql: str, *, wal: bool = False) -> Path:
     """A database at *path* with what *sql* makes of it; all connections are closed."""
