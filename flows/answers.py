@@ -5,7 +5,8 @@ Read from records and journal alone, so that `status` tells what the run itself 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     question = run.load("question", Question)
     switched = run.load("cutover", CutoverRecord)
     archived = run.load("archive", ArchiveRecord)
+    uncommitted = find_uncommitted(run, state.state)
     return {
         "state": state.state,
         "verdicts": [verdict_facts(v) for v in load_verdicts(run)],
@@ -107,13 +109,59 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "downtime_ms": switched.downtime_ms if switched else None,
         "report": str(run.report) if run.report.exists() else None,
         "archive": str(archived.folder) if archived else None,
-        "next": state.next,
+        "next": " ".join([state.next, *_reminder(run, uncommitted)]),
+        "uncommitted": list(uncommitted),
+        "mentions": list(archived.mentions) if archived else [],
         "phases": list(state.phases),
         "waits_until": question.expires_at.isoformat() if question and state.state == "waiting" else None,
         "evidence": question.evidence_sha256 if question else None,
         "dry_run": state.dry_run,
         "reason": state.reason or None,
         "folder": str(run.path),
+        **_rollback_facts(run, state.state),
+    }
+
+
+def find_uncommitted(run: RunFolder, state: str) -> tuple[str, ...]:
+    """The tracked files whose last commit would bring the old paths back; none where nothing is switched."""
+    if state not in {"switched", "archived"} or not run.config.exists():
+        return ()
+    from unified_db.migration import switch
+    from unified_db.migration.config import parse_config
+
+    try:
+        # The run's own copy, as if it lay where the paths in it start from.
+        values = tomllib.loads(run.config.read_text(encoding="utf-8-sig"))
+        config = parse_config(values, file=run.path.parents[2] / "unify.toml")
+        return switch.find_uncommitted(config, archived=state == "archived")
+    except (UnifyError, OSError, ValueError):
+        return ()  # where a run stands is told whatever has become of its configuration
+
+
+def _reminder(run: RunFolder, uncommitted: Sequence[str]) -> list[str]:
+    if not uncommitted:
+        return []
+    said = (
+        f"The last commit still has the old text of {_list(uncommitted)}: commit the switch, or the next "
+        f"deploy brings the old paths back. In another checkout {run.patch} makes it; its head says how."
+    )
+    return [said]
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_FINDINGS} more" if len(names) > _MAX_FINDINGS else ""
+    return ", ".join(names[:_MAX_FINDINGS]) + more
+
+
+def _rollback_facts(run: RunFolder, state: str) -> dict[str, Any]:
+    """What a rollback did besides putting rows and files back; empty lists where nothing of that is."""
+    record = run.load("rollback", RollbackRecord) if state == "rolled_back" else None
+    return {
+        "schema_carried": [
+            {"source": source, "change": what} for source, what in (record.schema_carried if record else ())
+        ],
+        "left_behind": list(record.left_behind) if record else [],
+        "set_aside": [a.model_dump(mode="json") for a in (record.set_aside if record else ())],
     }
 
 
@@ -257,7 +305,9 @@ def _run_page(run: RunFolder, headline: str, facts: Mapping[str, Any]) -> Render
         away = f"{facts['downtime_ms']:.0f} ms, {facts['write_pause_ms']:.0f} ms more than a plain restart"
         lines.append(_line("away", away))
     if facts["state"] in {"switched", "archived"}:
-        lines.append(_line("patch", f"{run.patch} (commit it, or the next deploy brings the old paths back)"))
+        lines.append(_line("patch", f"{run.patch} (the switch, for `git apply` in other checkouts)"))
+    if facts["mentions"]:
+        lines.append(_line("mentions", f"an old path is still named at {_list(facts['mentions'])}"))
     if facts["state"] == "rolled_back":
         lines += _rollback_lines(run)
     lines += [_line(name, facts[name]) for name in ("archive", "report") if facts[name]]
@@ -273,8 +323,11 @@ def _rollback_lines(run: RunFolder) -> list[RenderableType]:
     if record is None:
         return []
     rows = sum(inserted + updated + deleted for _, inserted, updated, deleted in record.carried)
-    kept = [_line("kept", str(record.kept_aside))] if record.kept_aside else []
-    return [_line("carried", f"{rows} rows written since the switch"), *kept]
+    lines = [_line("carried", f"{rows} rows written since the switch")]
+    lines += [_line("schema", f"{source}: {what}") for source, what in record.schema_carried]
+    lines += [_line("left", f"in the unified file: {what}") for what in record.left_behind]
+    lines += [_line("aside", f"{a.path} was {a.why}: kept at {a.kept}") for a in record.set_aside]
+    return [*lines, *([_line("kept", str(record.kept_aside))] if record.kept_aside else [])]
 
 
 def verdict_line(verdict: Verdict) -> RenderableType:

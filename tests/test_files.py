@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,18 @@ def test_a_file_that_grows_by_itself_is_written_out_from_where_it_was(
     for size_bytes in (5000, 5999, 6000, 6100, 7500):
         writeback.reach(size_bytes)
     assert [found for found in begun if found[1]] == [(5000, 1000), (6000, 1500), (5000, 1000)]
+
+
+@pytest.mark.parametrize(("special_bits", "mode"), [(True, 0o2650), (False, 0o650)], ids=["in-place", "copy"])
+def test_a_file_takes_mode_and_owner_and_what_is_special_only_where_it_is_asked_for(
+    special_bits: bool, mode: int, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for path in (old, new):
+        path.touch()
+    if os.geteuid() == 0:
+        os.chown(old, 12345, os.getegid())
+    old.chmod(0o2650)
+    files.take_mode_and_owner(new, old, special_bits=special_bits)
+    after = new.stat()
+    assert (stat.S_IMODE(after.st_mode), after.st_uid) == (mode, old.stat().st_uid)

@@ -249,6 +249,23 @@ def move_durably(source: Path, target: Path) -> None:
         fsync_folder(source.parent)
 
 
+def take_mode_and_owner(path: Path, like: Path, *, special_bits: bool) -> None:
+    """Give *path* the permission bits of *like* and, where we may, its owner; the caller makes it durable.
+
+    Args:
+        path: A file of ours.
+        like: The file that it stands for.
+        special_bits: True for a file that takes the place of *like* (set-uid, set-gid and sticky bits stay
+            as its owner has set them), False for a copy that lies elsewhere.
+    """
+    status = like.stat()
+    # Only root may give a file away; anybody else keeps being its owner anyway.
+    with contextlib.suppress(PermissionError):
+        os.chown(path, status.st_uid, status.st_gid)
+    # After the owner, whose change takes set-uid and set-gid away.
+    path.chmod(status.st_mode & (0o7777 if special_bits else 0o777))
+
+
 def remove_durably(path: Path) -> None:
     """Remove *path* if it is there and make that last."""
     if path.exists() or path.is_symlink():

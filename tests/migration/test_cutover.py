@@ -101,6 +101,11 @@ class Move:
         with closing(sqlite3.connect(path)) as conn, conn:
             conn.executemany(f"INSERT INTO {table} (text) VALUES (?)", [(t,) for t in texts])
 
+    def add_database(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as conn, conn:
+            conn.execute("CREATE TABLE stray (id INTEGER PRIMARY KEY, text)")
+            conn.execute("INSERT INTO stray (text) VALUES ('written at the old path')")
+
     def texts(self, path: Path, table: str) -> list[str]:
         with closing(sqlite3.connect(path)) as conn:
             return [row[0] for row in conn.execute(f"SELECT text FROM {table} ORDER BY id")]
@@ -256,11 +261,41 @@ def test_a_move_works_again_after_a_rollback(move: Move) -> None:
 def test_a_rollback_refuses_a_schema_that_changed_since(move: Move) -> None:
     move.switch()
     with closing(sqlite3.connect(move.app.unified)) as conn, conn:
-        conn.execute("CREATE TABLE added (x)")
-    with pytest.raises(RollbackError, match="table added is new"):
+        conn.execute("CREATE VIEW added AS SELECT * FROM notes, events")
+    with pytest.raises(RollbackError, match="view added is new and has to do with tables of data/events"):
         rollback.roll_back(move.app.config(), move.run)
     assert is_new(move)
     assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_a_rollback_carries_a_schema_that_changed_in_one_source_s_part(move: Move) -> None:
+    move.switch()
+    with closing(sqlite3.connect(move.app.unified)) as conn, conn:
+        conn.execute("CREATE TABLE added (x)")
+        conn.execute("ALTER TABLE events ADD COLUMN kind DEFAULT 'k'")
+        conn.execute("INSERT INTO events (text) VALUES ('since')")
+    record = rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+    assert record.schema_carried == (
+        ("data/notes.db", "table added is new"),
+        ("data/events.db", "table events was changed"),
+    )
+    assert move.texts(move.app.events, "events") == ["a", "b", "c", "since"]
+    assert move.answer() == {"notes": 3, "events": 4}
+
+
+def test_what_a_rollback_finds_in_its_places_is_kept_and_told(move: Move) -> None:
+    move.switch()
+    env = move.app.root / ".env"
+    env.write_text(env.read_text() + "ADDED=since\n")
+    move.app.notes.unlink()
+    move.add_database(move.app.notes)
+    record = rollback.roll_back(move.app.config(), move.run)
+    assert is_old(move)
+    aside = {a.path: a for a in record.set_aside}
+    assert aside.keys() == {env, move.app.notes}
+    assert aside[env].kept.read_text().endswith("ADDED=since\n")
+    assert move.texts(aside[move.app.notes].kept, "stray") == ["written at the old path"]
 
 
 def test_a_rollback_without_the_unified_file_is_refused_since_rows_would_be_lost(move: Move) -> None:

@@ -335,3 +335,67 @@ def test_the_install_hint_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> 
     origin = '{"url": "https://me:PLANTED@git.example/u"}'
     monkeypatch.setattr("importlib.metadata.distribution", lambda _: _Installed(origin))
     assert "PLANTED" not in switch.install_requirement()
+
+
+# ---- what edits leave unused, and what the last commit still says -----------------------------------
+
+
+def test_an_edit_takes_away_what_it_leaves_unused_and_says_so(root: Path) -> None:
+    (root / "settings.py").write_text(
+        "from pathlib import Path\nBASE = Path('.')\nNAME = 'a'\nDB = BASE / NAME / 'a.db'\n"
+    )
+    (root / "worker.py").write_text("from settings import NAME\n")
+    edit = {"file": "settings.py", "kind": "text", "old": "BASE / NAME / 'a.db'", "new": "'one.db'"}
+    config = _configure(root, [edit])
+    preview = switch.preview_edits(config)[0]
+    assert preview.summary.endswith("; removes what that leaves unused: BASE, Path")
+    switch.apply_edits(config, root)
+    assert (root / "settings.py").read_text() == "NAME = 'a'\nDB = 'one.db'\n"
+    assert not any(p.changes for p in switch.plan_edits(config))
+
+
+def test_the_last_commit_is_asked_which_tracked_files_still_have_the_old_text(root: Path) -> None:
+    top = root.parent
+    _git(top, "init", "-q")
+    (top / ".gitignore").write_text("/app/.env.local\n")
+    _git(top, "add", ".")
+    config = _configure(root)
+    assert switch.find_uncommitted(config) == (), "nothing is committed yet"
+    _git(top, "commit", "-qm", "before")
+    switch.apply_edits(config, root)
+    tracked = ("app/.env", "app/deploy/compose.yaml", "app/requirements.txt", "app/server.py")
+    assert switch.find_uncommitted(config) == tracked
+    (root / "server.py").write_text((root / "server.py").read_text() + "# and more\n")
+    _git(top, "commit", "-qm", "half of it", "--", "app/server.py", "app/.env")
+    assert switch.find_uncommitted(config) == ("app/deploy/compose.yaml", "app/requirements.txt")
+    assert switch.find_uncommitted(config, archived=True) == (
+        "app/backup.sh",
+        "app/deploy/compose.yaml",
+        "app/requirements.txt",
+    )
+    _git(top, "commit", "-qam", "the rest")
+    assert switch.find_uncommitted(config) == ()
+
+
+def test_a_file_that_has_become_another_one_is_committed_as_it_is_in_use(root: Path) -> None:
+    _git(root, "init", "-q")
+    _git(root, "add", ".")
+    _git(root, "commit", "-qm", "before")
+    config = _configure(root)
+    (root / "server.py").write_text("print('written anew')\n")
+    assert "server.py" in switch.find_uncommitted(config)
+    _git(root, "commit", "-qam", "written anew")
+    assert "server.py" not in switch.find_uncommitted(config)
+
+
+def test_without_a_repository_or_without_git_nothing_is_uncommitted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _configure(root)
+    assert switch.find_uncommitted(config) == ()
+    _git(root, "init", "-q")
+    _git(root, "add", ".")
+    _git(root, "commit", "-qm", "before")
+    assert switch.find_uncommitted(config) != ()
+    monkeypatch.setenv("PATH", "")
+    assert switch.find_uncommitted(config) == ()

@@ -19,6 +19,7 @@ from unified_db.errors import SourceError, UsageError
 from unified_db.migration import switch, undo
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Journal
+from unified_db.migration.old_files import archive_act
 from unified_db.migration.records import ArchivedFile, ArchiveRecord, Backup, Backups, CutoverRecord
 from unified_db.migration.runs import RunFolder
 
@@ -82,7 +83,7 @@ def _archive(journal: Journal, item: Backup, kept: Path, folder: Path) -> Archiv
                     f"{packed} does not read back as {kept}", hint=f"The old file stays at {kept}. Run again."
                 )
             files.remove_durably(kept)
-    act = undo.archive_act(journal.run, kept)
+    act = archive_act(journal.run, kept)
     return ArchivedFile(
         label=item.label,
         original=item.source,

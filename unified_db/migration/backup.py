@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -239,7 +238,7 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
                     reader.execute("BEGIN")
                 _copy(held, reader, unfinished)
             held.require_in_place()
-        keep_mode_and_owner(unfinished, file)
+        files.take_mode_and_owner(unfinished, file, special_bits=False)
         files.fsync_file(unfinished)
         taken = _check(PlainSource(file, file.name), unfinished).model_copy(update={"path": target})
         files.write_durably(_digest_path(target), f"{taken.sha256}  {target.name}\n".encode(), mode=0o600)
@@ -276,7 +275,7 @@ def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
             sqlite.copy_database(conn, unfinished)
         with sqlite.closing(sqlite.connect_frozen(unfinished)) as conn:
             _require_intact(conn, backup)
-        keep_mode_and_owner(unfinished, to if to.exists() else backup)
+        files.take_mode_and_owner(unfinished, to if to.exists() else backup, special_bits=False)
         files.fsync_file(unfinished)
         _require_unused(to)
         _move_aside(to)
@@ -320,15 +319,6 @@ def _move_aside(database: Path) -> None:
             files.link_durably(old, files.sidecar(aside, old.name.removeprefix(database.name)))
     for old in (database, *left) if left else ():
         files.remove_durably(old)
-
-
-def keep_mode_and_owner(path: Path, like: Path) -> None:
-    """Give *path* the permission bits of *like* and, where we may, its owner."""
-    status = like.stat()
-    path.chmod(status.st_mode & 0o777)
-    # Only root may give a file away; anybody else keeps being its owner anyway.
-    with contextlib.suppress(PermissionError):
-        os.chown(path, status.st_uid, status.st_gid)
 
 
 @contextlib.contextmanager

@@ -81,6 +81,27 @@ def differs(
     return bool(found)
 
 
+def have_one_key(conn: sqlite3.Connection, theirs: str, ours: str, *, frm: str, to: str = "main") -> bool:
+    """True where rows of the table called *theirs* in *frm* and *ours* in *to* are addressed in one way."""
+    new, old = sqlite.describe_table(conn, theirs, frm), sqlite.describe_table(conn, ours, to)
+    return new.key == old.key and new.without_rowid == old.without_rowid
+
+
+def count_changes(conn: sqlite3.Connection, theirs: str, ours: str, *, frm: str, to: str = "main") -> Carried:
+    """How the rows of *theirs* in *frm* differ from *ours* in *to* in the columns that both have.
+
+    Both must be addressed in one way, as :func:`have_one_key` tells; nothing is carried.
+    """
+    table = _common(conn, theirs, frm, ours, to)
+    places = (_sql_name(frm, theirs), _sql_name(to, ours))
+    counts = _list_keys(conn, table, places, [WHOLE])
+    return Carried(ours, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
+
+
+def _sql_name(schema: str, table: str) -> str:
+    return f"{quote_name(schema)}.{quote_name(table)}"
+
+
 def has_other_count(conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str) -> bool:
     """True where the table called *theirs* in *left* has not as many rows as *ours* in *right*."""
     table = _common(conn, theirs, left, ours, right)
@@ -136,8 +157,7 @@ def _apply(
     conn: sqlite3.Connection, table: Table, places: tuple[str, str, str], spans: Sequence[Span]
 ) -> Carried:
     ours, frm, to = places
-    new = f"{quote_name(frm)}.{quote_name(table.name)}"
-    old = f"{quote_name(to)}.{quote_name(ours)}"
+    new, old = _sql_name(frm, table.name), _sql_name(to, ours)
     counts = _list_keys(conn, table, (new, old), spans)
     # All deletes come first, so that two rows may have swapped a unique value.
     for listed in filter(counts.get, (_GONE, _CHANGED)):

@@ -145,11 +145,12 @@ def _switch_or_undo(
         prepared.lookouts.close()
         reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
         log.warning("cut-over: %s; taking everything back", reason)
-        undo.undo_acts(config, run, journal)
+        carried = undo.undo_acts(config, run, journal)
         journal.write("cutover", "undone", reason=reason[:2000])
         if not isinstance(error, Exception):
             raise
-        raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=_AS_BEFORE) from error
+        hint = _AS_BEFORE + undo.describe_rest(run, carried)
+        raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=hint) from error
     run.save("cutover", record)
     journal.write("cutover", "switched")
     return record
@@ -262,11 +263,7 @@ def _require_edits_apply(
 def _take_mode(path: Path, backups: Backups) -> None:
     """Give the unified file mode and owner of the application's own database."""
     home = next((b for b in backups.items if b.kind == "application"), backups.items[0])
-    status = home.source.stat()
-    path.chmod(status.st_mode & 0o7777)
-    # Only root may give a file away; anybody else keeps being its owner anyway.
-    with contextlib.suppress(PermissionError):
-        os.chown(path, status.st_uid, status.st_gid)
+    files.take_mode_and_owner(path, home.source, special_bits=True)
 
 
 def _stop_application(config: MigrationConfig, journal: Journal) -> None:

@@ -291,6 +291,9 @@ def _rollback_markdown(account: Account) -> str:
         f"# Taken back: the old files are in use again, {wording.count(changes, 'change')} carried back",
         f"{moment} {aside}".strip(),
         markdown.titled(tables.carried(account)),
+        markdown.titled(tables.schema_carried(account)),
+        markdown.titled(tables.places(record.left_behind, "Left in the unified file", "what")),
+        markdown.titled(tables.set_aside(account)),
         markdown.titled(tables.findings(record.findings, "Checks")),
         markdown.titled(tables.paths(account, record.restored, "Restored")),
     )

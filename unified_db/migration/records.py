@@ -528,12 +528,29 @@ class ArchiveRecord(Record):
     keep_until: datetime
 
 
+class SetAside(Record):
+    """A file that a rollback found where it had to put another one back.
+
+    Attributes:
+        path: Where it was.
+        kept: Where it lies now.
+        why: What it is, in words.
+    """
+
+    path: Path
+    kept: Path
+    why: str
+
+
 class RollbackRecord(Record):
     """A cut-over taken back.
 
     Attributes:
         carried: (table, inserted, updated, deleted) for rows written since the cut-over.
         kept_aside: Where the unified file lies now.
+        schema_carried: (source, what) of the changes of the schema since the cut-over that it got.
+        left_behind: Changes of the schema that no source could take; they are in the unified file.
+        set_aside: Files that were in the way.
     """
 
     run: str
@@ -542,3 +559,6 @@ class RollbackRecord(Record):
     carried: tuple[tuple[str, int, int, int], ...]
     kept_aside: Path | None
     findings: tuple[Finding, ...]
+    schema_carried: tuple[tuple[str, str], ...] = ()
+    left_behind: tuple[str, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()

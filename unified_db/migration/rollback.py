@@ -12,9 +12,11 @@ from pathlib import Path
 
 from unified_db import integrity, sources
 from unified_db.errors import RollbackError, UnifyError, UsageError
-from unified_db.migration import application, undo
+from unified_db.migration import application, carry_back, undo
+from unified_db.migration.carry_back import CarriedBack
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, acts, read_entries, read_state, standing_acts
+from unified_db.migration.old_files import unpack_archived
 from unified_db.migration.records import Finding, RollbackRecord
 from unified_db.migration.runs import RunFolder
 
@@ -26,19 +28,19 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
 
     Raises:
         UsageError: The run never switched anything.
-        RollbackError: The unified file's schema changed since the switch; nothing was changed.
+        RollbackError: The unified file's schema changed since the switch in a way that no old file can
+            take; nothing was changed.
         UnifyError: The application does not stop; what was done so far is in the journal, and
             calling again goes on.
     """
     standing = standing_acts(run)
     if not standing:
         return _nothing_to_do(run)
-    moves = [a for a in acts(read_entries(run.journal)) if a.name == "move"]
-    restored = tuple(dict.fromkeys(Path(a.before["path"]) for a in moves))
     # What was half done is only brought to its end: what is taken back already is no drift.
     if not undo.is_half_done(run):
         _require_target(config, standing)
-        _require_no_drift(config, run)
+        unpack_archived(run)
+        carry_back.require_carriable(carry_back.find_drift(config, run))
     journal = Journal(run)
     with undo.hold_cutover_lock(run):
         if undo.rollback_is_begun(run):
@@ -52,14 +54,29 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
             journal.write("rollback", "failed", reason=error.message)
             raise
         journal.write("rollback", "done")
+    restored = _restored(run)
+    return _record(run, restored, carried, tuple(_check(config, path) for path in restored))
+
+
+def _restored(run: RunFolder) -> tuple[Path, ...]:
+    moves = [a for a in acts(read_entries(run.journal)) if a.name == "move"]
+    return tuple(dict.fromkeys(Path(a.before["path"]) for a in moves))
+
+
+def _record(
+    run: RunFolder, restored: tuple[Path, ...], carried: CarriedBack, findings: tuple[Finding, ...]
+) -> RollbackRecord:
     kept = run.path / undo.KEPT_NAME
     return RollbackRecord(
         run=run.name,
         rolled_back_at=datetime.now(UTC),
         restored=restored,
-        carried=tuple((c.table, c.inserted, c.updated, c.deleted) for c in carried),
+        carried=tuple((c.table, c.inserted, c.updated, c.deleted) for c in carried.rows),
         kept_aside=kept if kept.exists() else None,
-        findings=tuple(_check(config, path) for path in restored),
+        findings=findings,
+        schema_carried=carried.schema,
+        left_behind=carried.left,
+        set_aside=undo.find_set_aside(run),
     )
 
 
@@ -78,14 +95,8 @@ def _nothing_to_do(run: RunFolder) -> RollbackRecord:
         )
     log.info("rollback: run %s is rolled back already; nothing to do", run.name)
     known = run.load("rollback", RollbackRecord)
-    return known or RollbackRecord(
-        run=run.name,
-        rolled_back_at=datetime.now(UTC),
-        restored=(),
-        carried=(),
-        kept_aside=None,
-        findings=(),
-    )
+    # One that was finished as a recovery has left no record of its own.
+    return known or _record(run, _restored(run), undo.read_carried(run), ())
 
 
 def _require_target(config: MigrationConfig, standing: list[Act]) -> None:
@@ -94,16 +105,6 @@ def _require_target(config: MigrationConfig, standing: list[Act]) -> None:
             f"the unified file {config.target_path} is gone, and with it what was written since the switch",
             hint="Nothing was changed. Put it back, or a backup of it; docs/runbook.md says how to go back "
             "by hand without it.",
-        )
-
-
-def _require_no_drift(config: MigrationConfig, run: RunFolder) -> None:
-    undo.unpack_archived(run)
-    drift = undo.find_drift(config, run)
-    if drift:
-        raise RollbackError(
-            "the unified file's schema changed since the switch: " + "; ".join(drift[:5]),
-            hint="Nothing was changed. Take these changes back first, with `alembic downgrade` or by hand.",
         )
 
 

@@ -377,7 +377,7 @@ def _working_copies(plain: Sequence[PlainSource]) -> int:
 def _take_mode(path: Path, taken: Backups) -> None:
     """Give the unified file mode and owner of the application's own database."""
     home = next((b for b in taken.items if b.kind == "application"), taken.items[0])
-    backup.keep_mode_and_owner(path, home.source)
+    files.take_mode_and_owner(path, home.source, special_bits=False)
     files.fsync_file(path)
 
 

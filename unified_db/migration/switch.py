@@ -7,7 +7,8 @@ it returns and writes it under its journal. :func:`apply_edits` writes at once, 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,9 +26,10 @@ from unified_db.migration.edits import (
     python_literals,
     python_values,
     texts,
+    unused,
 )
 from unified_db.migration.edits.reach import credential_keys
-from unified_db.migration.edits.survey import find_mentions
+from unified_db.migration.edits.survey import find_mentions, walk_tree
 from unified_db.migration.records import EditPreview
 from unified_db.migration.runs import RunFolder
 
@@ -38,6 +40,7 @@ __all__ = [
     "edit_text",
     "edited_contents",
     "find_mentions",
+    "find_uncommitted",
     "install_requirement",
     "plan_edits",
     "preview_edits",
@@ -209,6 +212,38 @@ def write_patch(config: MigrationConfig, run: RunFolder) -> Path:
     return run.patch
 
 
+def find_uncommitted(config: MigrationConfig, *, archived: bool = False) -> tuple[str, ...]:
+    """The files whose last commit still has the old text, as the application's git repository names them.
+
+    With *archived* the edits count that wait for the archive, too. Empty where there is no repository.
+    What git does not track is none of its business.
+    """
+    repository = patches.find_repository(config.root)
+    if repository is None:
+        return ()
+    edits: dict[Path, list[EditConfig]] = {}
+    for each in config.edit:
+        if each.when == "switch" or archived:
+            file = _locate(each.file, root=config.root, is_copy=False)
+            edits.setdefault(file, []).append(each)
+    found = (f for f, wanted in edits.items() if not _is_committed(f, wanted, repository))
+    return tuple(sorted(f.relative_to(repository).as_posix() for f in found))
+
+
+def _is_committed(file: Path, edits: Sequence[EditConfig], repository: Path) -> bool:
+    committed = patches.read_head(repository, file)
+    if committed is None:
+        return True
+    after = committed
+    try:
+        for each in edits:
+            after = edit_text(each, after, file=file)
+    except EditError:
+        # The file has become something else since; what is in use now is as it should be.
+        return file.exists() and file.read_bytes() == committed
+    return after == committed
+
+
 def install_requirement() -> str:
     """What pip installs this unify-db from again, for hints: a wheel, a folder or a repository.
 
@@ -235,6 +270,7 @@ def _plan(
             content = known[file] if file in known else _read(file)
             planned[file] = PlannedEdit(file, str(edit.file), edit.when, content, content, (), ())
         planned[file] = _add(planned[file], edit)
+    planned = {file: _tidy(each, config) for file, each in planned.items()}
     known.update({p.file: p.after for p in planned.values()})
     return tuple(planned.values())
 
@@ -249,6 +285,37 @@ def _add(planned: PlannedEdit, edit: EditConfig) -> PlannedEdit:
         kinds=tuple(dict.fromkeys((*planned.kinds, edit.kind))),
         summaries=(*planned.summaries, _summarise(edit)),
     )
+
+
+def _tidy(planned: PlannedEdit, config: MigrationConfig) -> PlannedEdit:
+    """*planned* without the imports and constants that its edits leave unused in a Python file."""
+    name = Path(planned.name)
+    if name.suffix != ".py" or not planned.changes:
+        return planned
+    module = name.parent.name if name.stem == "__init__" else name.stem
+    try:
+        before, after = (texts.decode(c, file=name) for c in (planned.before, planned.after))
+        text, dropped = unused.drop_unused(
+            before.text,
+            after.text,
+            file=name,
+            used_elsewhere=lambda n: _is_used_elsewhere(config, config.root / name, module, n),
+        )
+    except EditError:
+        return planned  # no Python that could be read before either, and still what its edits made of it
+    if not dropped:
+        return planned
+    return replace(
+        planned,
+        after=after.encode(text),
+        summaries=(*planned.summaries, f"removes what that leaves unused: {', '.join(dropped)}"),
+    )
+
+
+def _is_used_elsewhere(config: MigrationConfig, file: Path, module: str, name: str) -> bool:
+    # The application's own tree, whatever copy is edited: a copy may lack files.
+    others = (p for p in walk_tree(config) if p.suffix in {".py", ".pyi"} and p != file)
+    return any(unused.is_used_by(p.read_text("utf-8", "replace"), module, name) for p in others)
 
 
 def _locate(name: Path, *, root: Path, is_copy: bool) -> Path:

@@ -407,6 +407,19 @@ def carried(account: Account) -> Table:
     return _table("Carried back", "table | inserted | updated | deleted", rows)
 
 
+def schema_carried(account: Account) -> Table:
+    """What of the schema changed since the switch and went back into the old files."""
+    changes = account.rollback.schema_carried if account.rollback else ()
+    return _table("Schema carried back", "into | what", [(name(s), text(what)) for s, what in changes])
+
+
+def set_aside(account: Account) -> Table:
+    """What a rollback found in its places and kept elsewhere."""
+    found = account.rollback.set_aside if account.rollback else ()
+    rows = [(name(account.place(a.path)), text(a.why), name(account.place(a.kept))) for a in found]
+    return _table("Set aside", "file | what it was | kept at", rows)
+
+
 def digest_table(account: Account) -> Table:
     """Everything that the run's proof rests on, by SHA-256."""
     return _table(

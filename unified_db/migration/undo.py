@@ -11,22 +11,18 @@ import contextlib
 import fcntl
 import logging
 import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
-from unified_db import files, sources, sqlite
-from unified_db.errors import RollbackError, RunLockedError, UnifyError
-from unified_db.migration import application, changes, compare, copy, langgraph, union_changes, unions
-from unified_db.migration.changes import Carried
+from unified_db import files, sqlite
+from unified_db.errors import RunLockedError, UnifyError
+from unified_db.migration import application
+from unified_db.migration.carry_back import CarriedBack, carry_back
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Act, Journal, read_entries, standing_acts
-from unified_db.migration.layout import SourceLayout, place
-from unified_db.migration.records import Backups, Layout, SchemaObject
+from unified_db.migration.journal import Act, Journal, acts, read_entries, standing_acts
+from unified_db.migration.old_files import unpack_archived
+from unified_db.migration.records import SetAside
 from unified_db.migration.runs import RunFolder, list_runs
 from unified_db.migration.switch import PlannedEdit
 
@@ -34,6 +30,7 @@ log = logging.getLogger(__name__)
 
 KEPT_NAME = "unified-kept.sqlite"
 _LOCK_NAME = "cutover.lock"
+_CARRIED = "carry-back"
 
 
 @contextlib.contextmanager
@@ -140,24 +137,34 @@ def rollback_is_begun(run: RunFolder) -> bool:
     return mark is not None and mark[0] == "rollback" and mark[1] != "done"
 
 
-def _last_mark(run: RunFolder) -> tuple[str, str] | None:
-    marks = [(e.event, e.status) for e in read_entries(run.journal) if e.event in ("cutover", "rollback")]
+def _last_mark(run: RunFolder, *events: str) -> tuple[str, str] | None:
+    wanted = events or ("cutover", "rollback")
+    marks = [(e.event, e.status) for e in read_entries(run.journal) if e.event in wanted]
     return marks[-1] if marks else None
 
 
-def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> list[Carried]:
+def _is_finished(run: RunFolder) -> bool:
+    """True where the last cut-over of *run* came to its end, whatever has become of it since."""
+    return _last_mark(run, "cutover") == ("cutover", "switched")
+
+
+def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> CarriedBack:
     """Take back every act of *run* that stands, newest first; what was carried into the old files.
+
+    A change of the schema that no old file can take stops the rollback of a finished switch, while one
+    that a switch met before it was finished stays in the unified file, which is kept: that way back has
+    to come to its end.
 
     Raises:
         UnifyError: Something is in the way, such as a process that does not stop. What was taken
             back stays taken back; calling again goes on from there.
     """
     standing = standing_acts(run)
-    carried: list[Carried] = []
+    carried = CarriedBack()
     if _has(standing, "start") or _has(standing, "place"):
         _stop_for_good(config, standing)
         unpack_archived(run)
-        carried = carry_back(config, run)
+        carried = _carry_back_once(config, run, journal)
     for act in reversed(standing):
         _UNDO[act.name](config, run, act)
         journal.undone(act)
@@ -167,148 +174,37 @@ def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> list
     return carried
 
 
-def carry_back(config: MigrationConfig, run: RunFolder) -> list[Carried]:
-    """Bring the old files up to what the unified file holds now, table by table, proven equal.
+def _carry_back_once(config: MigrationConfig, run: RunFolder, journal: Journal) -> CarriedBack:
+    """As :func:`carry_back`, unless that was done and nobody has written to the unified file since.
 
-    Nothing to do where the unified file was never put in place. The application must be stopped.
+    An old file that is back in its place may be in use, so it is compared again only where it must be.
     """
-    standing = standing_acts(run)
-    if not _has(standing, "place") or not config.target_path.exists():
-        return []
-    application.require_no_holders([config.target_path], after="the stop")
-    carried: list[Carried] = []
-    olds = _old_files(run, standing)
-    for old in olds:
-        carried += _carry_into(old, config.target_path)
-    carried += _carry_unions(olds, config.target_path)
-    total = sum(c.total for c in carried)
-    log.info("undo: %d rows written since the switch were carried into the old files", total)
+    done = [e for e in read_entries(run.journal) if e.event == _CARRIED]
+    if done and done[-1].fields["stamps"] == _stamps(config) != []:
+        return read_carried(run)
+    carried = carry_back(config, run, strict=_is_finished(run))
+    journal.write(_CARRIED, "done", carried=carried.to_json(), stamps=_stamps(config))
     return carried
 
 
-def find_drift(config: MigrationConfig, run: RunFolder) -> list[str]:
-    """Schema objects that changed in the unified file since the switch, as "kind name" with what happened."""
-    standing = standing_acts(run)
-    wanted: dict[tuple[str, str], str | None] = {}
-    elsewhere: list[SchemaObject] = []
-    for old in _old_files(run, standing):
-        with sources.reading(old.path) as conn:
-            places = old.place(conn)
-            upgraded = _with_upgrade(conn)
-        away = places.united_elsewhere
-        wanted |= _definitions([p.unified for p in places.placed if p not in away])
-        wanted |= {} if any(p.unified.name == "writes" for p in away) else upgraded
-        elsewhere += [p.unified for p in away]
-    # A united table is defined as its home defines it; only what the home lacks came from others.
-    wanted = _definitions(elsewhere) | wanted
-    with sources.reading(config.target_path) as conn:
-        found = _definitions(copy.read_objects(conn))
-    drift = [f"{kind} {name} is new" for kind, name in found.keys() - wanted.keys()]
-    drift += [f"{kind} {name} is gone" for kind, name in wanted.keys() - found.keys()]
-    drift += [f"{k} {n} was changed" for k, n in wanted.keys() & found.keys() if wanted[k, n] != found[k, n]]
-    return sorted(drift)
+def read_carried(run: RunFolder) -> CarriedBack:
+    """What the last way back of *run* carried, from its journal."""
+    done = [e for e in read_entries(run.journal) if e.event == _CARRIED]
+    return CarriedBack.from_json(done[-1].fields["carried"]) if done else CarriedBack()
 
 
-def _definitions(objects: Sequence[SchemaObject]) -> dict[tuple[str, str], str | None]:
-    return {(o.kind, o.name.lower()): o.sql for o in objects}
+def describe_rest(run: RunFolder, carried: CarriedBack) -> str:
+    """What is not as before after a way back, in sentences that begin with a space; empty where all is."""
+    said = [f" {a.path} was {a.why}; that version is kept at {a.kept}." for a in find_set_aside(run)]
+    kept = run.path / KEPT_NAME
+    said += [f" Left in the unified file, which is kept at {kept}: {what}." for what in carried.left]
+    return "".join(said)
 
 
-def _with_upgrade(conn: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
-    """The definition that LangGraph's own upgrade gives `writes`, where *conn* has that table."""
-    if not langgraph.holds_checkpoints(conn):
-        return {}
-    sql = next(o.sql for o in copy.read_objects(conn) if o.name == "writes")
-    checkpoints = next(o.sql for o in copy.read_objects(conn) if o.name == "checkpoints")
-    with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
-        scratch.execute(str(checkpoints))
-        scratch.execute(str(sql))
-        langgraph.upgrade_writes(scratch)
-        upgraded = {o.name: o.sql for o in copy.read_objects(scratch)}
-    return {("table", "writes"): upgraded["writes"]}
-
-
-def _carry_into(old: _OldFile, unified: Path) -> list[Carried]:
-    with sqlite.closing(sqlite.connect_writable(old.path)) as conn:
-        compare.prepare(conn)
-        places = old.place(conn)
-        with sqlite.attached(conn, unified, "unified", frozen=False):
-            there = set(sqlite.tables(conn, "unified"))
-            alone = [n for n in sqlite.tables(conn) if places.union_of(n) is None]
-            names = {places.name(n): n for n in alone if places.name(n) in there}
-            if _needs_task_path(conn, names):
-                langgraph.upgrade_writes(conn)
-            with sqlite.transaction(conn):
-                carried = changes.carry_all(conn, names, frm="unified")
-            touched = {c.table for c in carried}
-            equal = {ours: theirs for theirs, ours in names.items() if ours in touched}
-            changes.require_equal(conn, equal, left="main", right="unified")
-    files.fsync_file(old.path)
-    return carried
-
-
-def _carry_unions(olds: Sequence[_OldFile], unified: Path) -> list[Carried]:
-    """Carry every united table back; the old files are looked at together, since a row may be in several."""
-    layout = olds[0].layout if olds else Layout()
-    places = []
-    for old in olds if layout.unions else ():
-        with sources.reading(old.path) as conn:
-            places.append(old.place(conn))
-    paths = {old.label: old.path for old in olds}
-    carried: list[Carried] = []
-    for union in layout.unions:
-        parts = unions.parts_of(union, places, paths, frozen=False)
-        carried += union_changes.carry_back(union, parts, unified)
-    return carried
-
-
-def _needs_task_path(conn: sqlite3.Connection, names: Mapping[str, str]) -> bool:
-    """True where the unified file holds task paths for which the old file has no column."""
-    if not (langgraph.holds_checkpoints(conn) and "writes" in names):
-        return False
-    here = {c.name for c in sqlite.describe_table(conn, "writes").columns}
-    there = {c.name for c in sqlite.describe_table(conn, "writes", "unified").columns}
-    if "task_path" in here or "task_path" not in there:
-        return False
-    return bool(conn.execute("SELECT 1 FROM unified.writes WHERE task_path IS NOT '' LIMIT 1").fetchone())
-
-
-@dataclass(frozen=True)
-class _OldFile:
-    """An old file that the switch moved.
-
-    Attributes:
-        label: The source's name.
-        path: Where it lies now.
-        layout: What the unified file has otherwise than the sources.
-    """
-
-    label: str
-    path: Path
-    layout: Layout
-
-    def place(self, conn: sqlite3.Connection) -> SourceLayout:
-        """Where its objects are in the unified file; *conn* has it as main."""
-        return place(self.label, copy.read_objects(conn), self.layout)
-
-
-def _old_files(run: RunFolder, standing: list[Act]) -> list[_OldFile]:
-    """The old files whose moves stand, in the order in which they were moved."""
-    backups = run.load("backup", Backups)
-    if backups is None and _has(standing, "move"):
-        # Without it nobody knows what is called otherwise in the unified file, or is united there.
-        raise RollbackError(
-            f"the record of the backups of run {run.name} is gone",
-            hint=f"Nothing was changed. Put {run.evidence / 'backup.json'} back.",
-        )
-    labels = {str(b.source): b.label for b in backups.items} if backups else {}
-    layout = backups.layout if backups else Layout()
-    found: list[_OldFile] = []
-    for act in standing:
-        if act.name == "move":
-            kept, path = Path(act.before["kept"]), Path(act.before["path"])
-            label = labels.get(str(path), str(path))
-            found.append(_OldFile(label, kept if kept.exists() else path, layout))
-    return found
+def _stamps(config: MigrationConfig) -> list[list[int]]:
+    """What changes with every write to the unified file; a `-shm` holds locks and no rows."""
+    target = config.target_path
+    return [list(files.stamp(p)) for p in (target, files.sidecar(target, "-wal")) if p.exists()]
 
 
 def _has(standing: list[Act], name: str) -> bool:
@@ -326,36 +222,6 @@ def _stop_for_good(config: MigrationConfig, standing: list[Act]) -> None:
         log.info("undo: %s", error.message)
     for pid in pids:
         application.end_process(pid)
-
-
-def archive_act(run: RunFolder, kept: Path) -> Act:
-    """The newest act that archived the old file at *kept*."""
-    found = [a for a in standing_acts(run) if a.name == "archive-file" and a.before["kept"] == str(kept)]
-    return found[-1]
-
-
-def unpack_archived(run: RunFolder) -> None:
-    """Bring archived old files back to where the switch had moved them; the archive stays.
-
-    Raises:
-        RollbackError: An archived file is damaged.
-    """
-    for act in standing_acts(run):
-        kept = Path(act.before.get("kept", ""))
-        if act.name != "archive-file" or kept.exists():
-            continue
-        if not Path(act.before["archived"]).exists():
-            raise _archive_is_gone(act)
-        with files.partial_file(kept) as partial:
-            with Path(act.before["archived"]).open("rb") as packed, partial.open("wb") as plain:
-                zstandard.ZstdDecompressor().copy_stream(packed, plain)
-            partial.chmod(int(act.before["mode"]))
-            files.fsync_file(partial)
-            if files.digest_file(partial) != act.before["sha256"]:
-                raise RollbackError(
-                    f"the archive {act.before['archived']} is damaged: its content has another digest",
-                    hint="Nothing was changed. The backup of the run is in its folder `backup`.",
-                )
 
 
 def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
@@ -403,7 +269,7 @@ def _undo_edit(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
     if now == act.before["before"]:
         return
     if now is not None and now != act.before["after"]:
-        aside = run.preimages / f"{act.ident}-{path.name}.changed-since"
+        aside = _changed_since(run, act)
         files.write_durably(aside, path.read_bytes(), mode=0o600)
         log.warning("undo: %s was changed since the switch; that version is kept at %s", path, aside)
     files.write_durably(path, content, mode=int(act.before["mode"]))
@@ -422,9 +288,31 @@ def _undo_move(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
     for stranger in (path, *files.sidecars(path)):
         if stranger.exists():
             # Not our fence, or it would be gone by now: somebody put it there, so it is kept.
-            files.move_durably(stranger, run.path / f"{act.ident}-{stranger.name}.found-at-old-path")
+            files.move_durably(stranger, _found_at_old_path(run, act, stranger))
             log.warning("undo: an unknown file at %s was moved into the run's folder", stranger)
     files.move_durably(kept, path)
+
+
+def find_set_aside(run: RunFolder) -> tuple[SetAside, ...]:
+    """What the way back of *run* found in its places and kept elsewhere, also before an interruption."""
+    found: list[SetAside] = []
+    for act in acts(read_entries(run.journal)):
+        path = Path(act.before.get("path", ""))
+        if act.name == "edit":
+            found.append(SetAside(path=path, kept=_changed_since(run, act), why="edited since the switch"))
+        elif act.name == "move":
+            why = "made at the old path since the switch"
+            strangers = files.family(path)
+            found += [SetAside(path=p, kept=_found_at_old_path(run, act, p), why=why) for p in strangers]
+    return tuple(each for each in found if each.kept.exists())
+
+
+def _changed_since(run: RunFolder, act: Act) -> Path:
+    return run.preimages / f"{act.ident}-{Path(act.before['path']).name}.changed-since"
+
+
+def _found_at_old_path(run: RunFolder, act: Act, stranger: Path) -> Path:
+    return run.path / f"{act.ident}-{stranger.name}.found-at-old-path"
 
 
 def _undo_start(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
@@ -434,14 +322,6 @@ def _undo_start(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
 
 def _undo_archive_file(_config: MigrationConfig, _run: RunFolder, _act: Act) -> None:
     """Nothing left to do: the file was unpacked before rows were carried into it; the archive stays."""
-
-
-def _archive_is_gone(act: Act) -> RollbackError:
-    return RollbackError(
-        f"the archived file {act.before['archived']} is gone",
-        hint="Nothing was changed. The backup of the run is in its folder `backup`; docs/runbook.md says "
-        "how to go back by hand.",
-    )
 
 
 _UNDO: dict[str, Callable[[MigrationConfig, RunFolder, Act], Any]] = {

@@ -99,12 +99,29 @@ def _touched(
         yield shown[1][group[0][3] : group[-1][4]]
 
 
+def read_head(repository: Path, file: Path) -> bytes | None:
+    """What the last commit of *repository* has for *file*.
+
+    None where it does not have it: not tracked, no commit yet, no git, outside the repository.
+    """
+    if not file.is_relative_to(repository):
+        return None
+    done = _run_git(repository, "cat-file", "blob", f"HEAD:{file.relative_to(repository).as_posix()}")
+    return done.stdout if done is not None and done.returncode == 0 else None
+
+
 def _ask_git(top: Path, *arguments: str) -> bool:
     """True where git says yes; also False where git is missing or does not trust the folder."""
+    done = _run_git(top, *arguments)
+    return done is not None and done.returncode == 0
+
+
+def _run_git(top: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
+    """What git answers; None where it cannot be asked."""
     # A hook's GIT_DIR would name another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", "-C", str(top), *arguments],
             env=environment,
             capture_output=True,
@@ -112,5 +129,4 @@ def _ask_git(top: Path, *arguments: str) -> bool:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        return None

@@ -315,7 +315,7 @@ def _rewrite(
         return [Splice(start, end, join.join(added))]
     code = source.text[start:end]
     for index in sorted(dropped, reverse=True):
-        code = _drop_name(code, index)
+        code = drop_name(code, index)
     # A comment behind the old import stays behind it.
     rest = re.compile(r"[^\r\n]*").match(source.text, end) if alone else None
     after = rest.end() if rest else end
@@ -323,7 +323,7 @@ def _rewrite(
     return [Splice(start, after, code + source.text[end:after] + new)]
 
 
-def _drop_name(code: str, index: int) -> str:
+def drop_name(code: str, index: int) -> str:
     """An import statement without its name number *index*, of at least two."""
     import libcst as cst
     from libcst import matchers as m
