@@ -7,7 +7,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
-.PHONY: bench-data bench-lock-up bench-pause gate-campaign gate-statistics
+.PHONY: bench-data bench-lock-up bench-pause crash-matrix gate-campaign gate-statistics
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-large: install  ## A cell of 900 MB, within memory (minutes, 6 GB of disk)
 FUZZ ?= 3000
 fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
 	@UNIFY_DB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/migration/test_any_schema.py --hypothesis-show-statistics
+
+crash-matrix: install  ## Kill a cut-over and a rollback everywhere, cut their power, and count (minutes)
+	@$(BIN)/python -m pytest -s tests/migration/test_crash_matrix.py
 
 RUNS ?= 3
 bench-runtime: install  ## The runtime against LangGraph's own savers; writes docs/runtime-benchmark.* (5 minutes a run)

@@ -110,7 +110,9 @@ def install(folder: Path, sources: Sources) -> MigrationConfig:
 
 def start(config: MigrationConfig, run: RunFolder) -> None:
     """Start the application, and wait for its first answer."""
-    application.wait_healthy(config, application.start(config, run))
+    with application.starting(config, run) as server:
+        pass
+    application.wait_healthy(config, server)
 
 
 def restart_ms(config: MigrationConfig, run: RunFolder) -> float:

@@ -33,7 +33,7 @@ from unified_db.migration.records import (
     UnifiedFile,
     Verdict,
 )
-from unified_db.migration.runs import RunFolder, create_run, hold_lock, keep_log, list_runs
+from unified_db.migration.runs import RunFolder, clear_leftovers, create_run, hold_lock, keep_log, list_runs
 from unified_db.migration.stage import Stages
 
 # Under unified_db, so that these lines too reach the run's log, the terminal and Prefect.
@@ -167,16 +167,24 @@ def look(by: Phases, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
 def resume(by: Phases, config: MigrationConfig, run: RunFolder) -> Outcome:
     """Go on with *run* where it stopped, doing no more than it was asked for when it began.
 
+    A rollback that was begun is brought to its end, and that is the end of the run.
+
     Raises:
         UsageError: It was rolled back, so there is nothing to go on with.
         UnifyError: As :func:`migrate`.
     """
     state = read_state(run)
     if state.state == "rolled_back":
+        # It may have been killed after its last line: what is left of its locks goes with the next holder.
+        with _locked(config, run):
+            clear_leftovers(run)
         raise UsageError(
             f"run {run.name} was rolled back",
             hint="The application uses its old files. `unify-db run` starts over.",
         )
+    if undo.rollback_is_begun(run):
+        roll_back(by, config, run)
+        return Outcome(run=run.name, folder=run.path, dry_run=state.dry_run)
     return migrate(by, config, run, dry_run=state.dry_run)
 
 
@@ -220,6 +228,7 @@ def prepared(run: RunFolder) -> Iterator[RunFolder]:
 def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[None]:
     """Lock, log, and at the end the report, whichever way it ends."""
     with _locked(config, run), keep_log(run):
+        clear_leftovers(run)
         try:
             yield
         except UnifyError as error:

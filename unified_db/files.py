@@ -126,6 +126,30 @@ def partial_file(target: Path) -> Iterator[Path]:
         raise
 
 
+def partials(folder: Path) -> dict[Path, Path]:
+    """What :func:`partial_file` left in *folder* when its process was killed, each with its target."""
+    found = ((path, _PARTIAL.search(path.name)) for path in folder.iterdir())
+    return {p: p.with_name(p.name[1 : m.start()]) for p, m in found if m and p.name.startswith(".")}
+
+
+def remove_partials(*targets: Path) -> None:
+    """Remove what :func:`partial_file` left for *targets*; nobody else may be making one at this moment."""
+    places = {target.resolve() for target in targets}
+    for folder in filter(Path.is_dir, {p.parent for p in places}):
+        for path, target in partials(folder).items():
+            if target in places:
+                path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Have *folder* be there, also after a power cut, with those above it; no matter if it was."""
+    missing = [p for p in folder.parents if not p.exists()]
+    for each in (*reversed(missing), folder):
+        each.mkdir(mode=mode, exist_ok=True)
+        # Also of one that was there: who made it may have been killed before this.
+        fsync_folder(each.parent)
+
+
 @contextlib.contextmanager
 def without_leftovers(folder: Path, beginning: str) -> Iterator[None]:
     """*folder* for the block, cleared of what :func:`partial_file` left when its process was killed.

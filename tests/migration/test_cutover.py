@@ -34,7 +34,6 @@ from unified_db.migration.journal import read_state, standing_acts
 from unified_db.migration.records import Approval, Backup, CutoverRecord, GateName
 from unified_db.migration.runs import RunFolder, create_run
 
-DRIVER = Path(__file__).with_name("crash_driver.py")
 ROOT = Path(__file__).parents[2]
 
 
@@ -399,44 +398,6 @@ def test_the_cutover_works_in_a_process_of_its_own(move: Move) -> None:
     record = cutover.run_cutover(move.app.config(), move.run, move.approval())
     assert is_new(move)
     assert record.downtime_ms >= record.write_pause_ms > 0
-
-
-def drive(move: Move, verb: str, point: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, DRIVER, move.app.toml, move.run.path, verb, str(point)]
-    return subprocess.run(
-        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False
-    )
-
-
-@pytest.mark.parametrize("point", range(1, 100, 7))
-def test_a_kill_in_the_cutover_leaves_a_wholly_old_or_wholly_new_application(move: Move, point: int) -> None:
-    move.add(move.app.notes, "notes", "late")
-    done = drive(move, "cutover", point)
-    assert done.returncode in (-9, 0), done.stderr
-    if point % 2:
-        undo.recover(move.app.config())
-    elif undo.is_half_done(move.run):
-        rollback.roll_back(move.app.config(), move.run)
-    if is_new(move):
-        assert read_state(move.run).state in ("switched", "archived")
-        rollback.roll_back(move.app.config(), move.run)
-    assert is_old(move)
-    assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "late"]
-    assert move.answer() == {"notes": 4, "events": 3}
-    leftovers = [p.name for p in (move.app.root / "data").iterdir()]
-    assert not [n for n in leftovers if "partial" in n or "ready" in n], leftovers
-
-
-@pytest.mark.parametrize("point", range(1, 80, 9))
-def test_a_kill_in_the_rollback_is_finished_by_the_next_one(move: Move, point: int) -> None:
-    assert drive(move, "cutover", 0).returncode == 0
-    move.add(move.app.unified, "notes", "since")
-    done = drive(move, "rollback", point)
-    assert done.returncode in (-9, 0), done.stderr
-    rollback.roll_back(move.app.config(), move.run)
-    assert is_old(move)
-    assert move.texts(move.app.notes, "notes") == ["a", "b", "c", "since"]
-    assert move.answer() == {"notes": 4, "events": 3}
 
 
 def test_nobody_touches_a_run_while_its_cutover_is_at_work_and_interrupts_wait(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import sqlite3
 import threading
@@ -167,7 +168,7 @@ class Client:
                 with urllib.request.urlopen(self._url, timeout=20) as response:
                     response.read()
                 answered = True
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 answered = False
             self.log.append((began, datetime.now(UTC), answered))
 

@@ -1,5 +1,7 @@
 import contextlib
+import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ServerError
-from unified_db.migration import processes
+from unified_db.migration import application, processes
 
 SPAWNING = """
 import subprocess, sys, time
@@ -192,6 +194,47 @@ def test_a_detached_server_has_a_session_of_its_own_and_appends_to_its_log(tmp_p
             time.sleep(0.02)
         assert log_file.read_text() == "earlier\nTrue\n"
         assert os.getsid(server.pid) == server.pid
+    finally:
+        server.stop()
+
+
+def test_a_server_waits_until_it_is_known_which_process_it_is(tmp_path):
+    command = ["sh", "-c", 'touch "$1"; exec sleep 60', "it's", str(tmp_path / "begun")]
+    with processes.starting(command, cwd=tmp_path, env=dict(os.environ), log_file=tmp_path / "log") as server:
+        known = processes.describe(server.pid)
+        time.sleep(0.1)
+        assert not (tmp_path / "begun").exists()
+    try:
+        wait_until((tmp_path / "begun").exists)
+        assert processes.is_there(known), "it is the process that was told of"
+    finally:
+        server.stop()
+    assert not processes.is_there(known)
+
+
+def test_a_server_never_begins_where_we_are_killed_before_it_is_known_which_process_it_is(tmp_path):
+    told, tell = os.pipe()
+    command = [sys.executable, "-c", f"open({str(tmp_path / 'begun')!r}, 'w')"]
+    if not (pid := os.fork()):
+        with processes.starting(
+            command, cwd=tmp_path, env=dict(os.environ), log_file=tmp_path / "log"
+        ) as server:
+            os.write(tell, json.dumps(processes.describe(server.pid)).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    known = json.loads(os.read(told, 1000))
+    wait_until(lambda: not processes.is_there(known))
+    assert not (tmp_path / "begun").exists()
+
+
+def test_another_process_that_has_the_number_by_now_is_not_ended(tmp_path):
+    server = start_python("import time; time.sleep(60)", tmp_path)
+    try:
+        known = processes.describe(server.pid)
+        application.end_started({**known, "began": "another boot 1"})
+        assert server.running
+        application.end_started(known)
+        assert not server.running
     finally:
         server.stop()
 

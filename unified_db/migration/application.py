@@ -5,12 +5,14 @@ What the cut-over and the rollback need of it; staged copies are the business of
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -83,17 +85,19 @@ def require_no_holders(paths: Sequence[Path], *, after: str) -> None:
         raise CutoverRefusedError(f"after {after} a database is still open in: {'; '.join(users)}")
 
 
-def start(config: MigrationConfig, run: RunFolder) -> Server:
-    """Start the application so that it outlives us. Returns at once.
+@contextlib.contextmanager
+def starting(config: MigrationConfig, run: RunFolder) -> Iterator[Server]:
+    """The application, which begins to run when the block ends and outlives us; see `processes.starting`.
 
     Its output goes to the configured log, or to `server.log` in the run's folder.
     """
-    return processes.start_detached(
+    with processes.starting(
         config.command(config.app.start),
         cwd=config.cwd,
         env=processes.application_environment(config),
         log_file=_log_of(config, run),
-    )
+    ) as server:
+        yield server
 
 
 def wait_healthy(config: MigrationConfig, server: Server) -> None:
@@ -126,8 +130,14 @@ def watch(config: MigrationConfig, run: RunFolder, *, pid: int, mark: int) -> tu
     )
 
 
-def end_process(pid: int) -> None:
-    """End process *pid* and its children if it is there; asked first, then forced."""
+def end_started(known: Mapping[str, Any]) -> None:
+    """End the process that `processes.describe` told of, and its children, if it is there still.
+
+    Asked first, then forced. Another process that has its number by now is left alone.
+    """
+    if not processes.is_there(known):
+        return
+    pid = int(known["pid"])
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]

@@ -44,10 +44,10 @@ def archive_originals(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
             f"run {run.name} has switched nothing", hint="`unify-db status` shows where it stands."
         )
     journal = Journal(run)
-    run.archive.mkdir(mode=0o700, exist_ok=True)
+    files.make_folder(run.archive, mode=0o700)
     kept_at = dict(cutover.originals)
     archived = tuple(_archive(journal, b, kept_at[b.source], run.archive) for b in backups.items)
-    edited = _edit_scripts(config, run, journal)
+    edited = _edit_scripts(config, journal)
     record = ArchiveRecord(
         run=run.name,
         archived_at=datetime.now(UTC),
@@ -114,8 +114,8 @@ def _digest_packed(packed: Path) -> str:
     return digest.hexdigest()
 
 
-def _edit_scripts(config: MigrationConfig, run: RunFolder, journal: Journal) -> tuple[Path, ...]:
+def _edit_scripts(config: MigrationConfig, journal: Journal) -> tuple[Path, ...]:
     edits = [e for e in switch.plan_edits(config, "archive") if e.before != e.after]
-    for place, edit in enumerate(edits, 1):
-        undo.write_edit(journal, edit, run.preimages / f"archive-{place}")
+    for edit in edits:
+        undo.write_edit(journal, edit)
     return tuple(e.file for e in edits)

@@ -28,6 +28,7 @@ from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClose
 from unified_db.migration import (
     application,
     late,
+    processes,
     recheck,
     runs,
     switch,
@@ -182,7 +183,7 @@ def _prepare(
             "the unified file was changed since it was validated", hint=f"Run again. {_UNTOUCHED}"
         )
     ready = config.target_path.with_name(f".{config.target_path.name}.{run.name}.ready")
-    config.target_path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(config.target_path.parent)
     with journal.act("ready-copy", path=str(ready)):
         # The copy takes the time while the application serves, so that the pause does not.
         shutil.copyfile(unified.path, ready)
@@ -207,7 +208,7 @@ def _switch_over(
         ready.lookouts.take_locks(journal)
         late_rows = ready.carried_rows + late.carry_late(ready.copy, ready.lookouts)
         _place(config, journal, ready.copy.path)
-        _edit(run, journal, ready.edits)
+        _edit(journal, ready.edits)
         application.require_no_holders(sources, after="the locks were taken")
         originals = _move_originals(config, run, journal, ready.backups)
     mark = application.log_size(config, run)
@@ -279,17 +280,16 @@ def _place(config: MigrationConfig, journal: Journal, ready: Path) -> None:
         files.move_durably(ready, config.target_path)
 
 
-def _edit(run: RunFolder, journal: Journal, edits: Sequence[switch.PlannedEdit]) -> None:
-    for place, edit in enumerate(edits, 1):
-        kept = run.preimages / f"switch-{place}"
-        undo.write_edit(journal, edit, kept)
+def _edit(journal: Journal, edits: Sequence[switch.PlannedEdit]) -> None:
+    for edit in edits:
+        undo.write_edit(journal, edit)
     log.info("cut-over: %d files edited", len(edits))
 
 
 def _move_originals(
     config: MigrationConfig, run: RunFolder, journal: Journal, backups: Backups
 ) -> tuple[tuple[Path, Path], ...]:
-    run.originals.mkdir(mode=0o700, exist_ok=True)
+    files.make_folder(run.originals, mode=0o700)
     moved: list[tuple[Path, Path]] = []
     for place, item in enumerate(backups.items, 1):
         kept = _kept_place(run, place, item.source)
@@ -314,9 +314,12 @@ def _kept_place(run: RunFolder, place: int, source: Path) -> Path:
 def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal) -> int | None:
     if not config.app.start:
         return None
-    with journal.act("start", log=str(run.server_log)) as learnt:
-        server = application.start(config, run)
-        learnt["pid"] = server.pid
+    # It begins only once it is known which process it is: whoever is killed before leaves none that runs.
+    with (
+        application.starting(config, run) as server,
+        journal.act("start", log=str(run.server_log)) as learnt,
+    ):
+        learnt.update(processes.describe(server.pid))
     application.wait_healthy(config, server)
     return server.pid
 

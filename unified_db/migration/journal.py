@@ -37,7 +37,7 @@ class Entry:
 
     Attributes:
         event: What kind of line: run, phase, act, cutover, archive or rollback.
-        status: begin, done, failed; for acts intent, done, undone.
+        status: begin, done, failed; for acts intent, done, started (as it is taken back), undone.
         fields: Whatever else the line holds.
     """
 
@@ -99,7 +99,7 @@ class Journal:
         """Append one line and fsync it (and, for the first line, the folder)."""
         known = self._path.exists()
         content = {
-            "number": len(read_entries(self._path)) + 1,
+            "number": self._count_lines() + 1,
             "at": datetime.now(UTC).isoformat(),
             "event": event,
             "status": status,
@@ -108,8 +108,7 @@ class Journal:
         line = _seal(content)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
+            _append(descriptor, line)
         finally:
             os.close(descriptor)
         if not known:
@@ -126,6 +125,13 @@ class Journal:
             raise
         self.write("phase", "done", phase=name)
 
+    def _count_lines(self) -> int:
+        return self._path.read_bytes().count(b"\n") if self._path.exists() else 0
+
+    def next_act(self) -> int:
+        """The number that the next act will have."""
+        return 1 + max((a.ident for a in acts(read_entries(self._path))), default=0)
+
     @contextmanager
     def act(self, name: str, **before: Any) -> Iterator[dict[str, Any]]:
         """Record the intent of an act with all that undoing it needs, then that it was done.
@@ -133,11 +139,15 @@ class Journal:
         Yields:
             A dictionary for what is learnt by doing it.
         """
-        ident = 1 + max((a.ident for a in acts(read_entries(self._path))), default=0)
+        ident = self.next_act()
         self.write("act", "intent", act=ident, name=name, before=before)
         after: dict[str, Any] = {}
         yield after
         self.write("act", "done", act=ident, name=name, after=after)
+
+    def started(self, act: Act, process: Mapping[str, Any]) -> None:
+        """Record which *process* is started as *act* is taken back, before it begins."""
+        self.write("act", "started", act=act.ident, name=act.name, after=process)
 
     def undone(self, act: Act) -> None:
         """Record that *act* was taken back."""
@@ -228,7 +238,7 @@ def _judge(entries: list[Entry]) -> tuple[StateName, str]:
             reason = str(entry.fields.get("reason", ""))
         elif key in _STATES:
             state, reason = _STATES[key], str(entry.fields.get("reason", ""))
-    if state == "running" and entries and not _alive(entries):
+    if state == "running" and not _alive(entries):
         return "interrupted", "its process is gone"
     return state, reason
 
@@ -304,6 +314,19 @@ def next_step(
         f"`unify-db rollback {name}` takes it back.",
         "rolled_back": "The application uses its old files again. `unify-db run` starts over.",
     }[state]
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Append *line* and fsync it, or leave the file as it was: after half a line no other can be read."""
+    size_bytes = os.fstat(descriptor).st_size
+    try:
+        # A disk that is nearly full takes a part, and says so at the next attempt.
+        while line:
+            line = line[os.write(descriptor, line) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size_bytes)
+        raise
 
 
 def _seal(content: dict[str, Any]) -> bytes:

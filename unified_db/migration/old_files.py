@@ -106,6 +106,7 @@ def unpack_archived(run: RunFolder) -> None:
             continue
         if not Path(act.before["archived"]).exists():
             raise _archive_is_gone(act)
+        files.remove_partials(kept)
         with files.partial_file(kept) as partial:
             with Path(act.before["archived"]).open("rb") as packed, partial.open("wb") as plain:
                 zstandard.ZstdDecompressor().copy_stream(packed, plain)

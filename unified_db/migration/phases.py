@@ -190,11 +190,15 @@ def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
     """The archive of the old files; see :func:`unified_db.migration.archive.archive_originals`."""
     from unified_db.migration.archive import archive_originals
 
-    kept = run.load("archive", ArchiveRecord)
-    if kept is not None:
+    kept, cutover = run.load("archive", ArchiveRecord), run.load("cutover", CutoverRecord)
+    # A rollback that came to nothing leaves what it had unpacked.
+    unpacked = cutover is not None and any(path.exists() for _, path in cutover.originals)
+    if kept is not None and not unpacked:
         return _keep("archive", kept)
     with _announced("archive", run):
-        return remember(run, "archive", ArchiveRecord, lambda: archive_originals(config, run))
+        record = archive_originals(config, run)
+        run.save("archive", record)
+        return record
 
 
 def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:

@@ -17,11 +17,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -56,6 +56,8 @@ _OF_THE_REAL_SERVICE = frozenset(
 )
 _LOG_LIMIT_BYTES = 64 * 1024 * 1024
 _LOG_HEAD_BYTES = 1024 * 1024
+_SHELL = "/bin/sh"
+_GATE = 'read -r _ || exit 1; exec "$0" "$@" </dev/null'
 _MARK = "UNIFY_DB_COMMAND"
 _HAS_PROC = Path("/proc/self/fd").exists()
 # Part of util-linux; where it is missing, staged processes may outlive a kill -9 of ours.
@@ -240,6 +242,17 @@ class Server:
                 time.sleep(_POLL_S)
         raise self._failure(f"was not ready after {timeout_s:g} s at {url}")
 
+    def let_go(self) -> None:
+        """Have a detached server begin; again and again is the same as once."""
+        gate = self._process.stdin
+        # A broken pipe: it ended while it waited, which whoever asks whether it is ready is told.
+        if gate is not None and not gate.closed:
+            with contextlib.suppress(BrokenPipeError):
+                gate.write(b"\n")
+                gate.flush()
+            with contextlib.suppress(BrokenPipeError):
+                gate.close()
+
     def stop(self, *, timeout_s: float = 10.0) -> int:
         """End the process and its children, forcibly after *timeout_s*; its exit code."""
         _end_group(self._process, grace_s=timeout_s)
@@ -268,16 +281,61 @@ class Server:
         )
 
 
-def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path) -> Server:
-    """Start the real application so that it outlives us, our terminal and our worker.
+@contextlib.contextmanager
+def starting(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path
+) -> Iterator[Server]:
+    """The real application, which begins to run when the block ends, and outlives us and our terminal.
+
+    In the block its process is there and waits, so that it can be written down which one it is. Killed
+    in the block, we leave no process behind; after it, none that nobody knows of.
 
     It has a session of its own, no terminal, and appends what it prints to *log_file*.
-    Do not use the result as a context manager: that would stop it.
+    Do not use the server as a context manager: that would stop it.
 
     Raises:
         ServerError: The command cannot be started.
     """
-    return Server.start(command, cwd=cwd, env=env, log_file=log_file, detached=True)
+    server = Server.start(command, cwd=cwd, env=env, log_file=log_file, detached=True)
+    try:
+        yield server
+    except BaseException:
+        server.stop()
+        raise
+    server.let_go()
+
+
+def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log_file: Path) -> Server:
+    """As :func:`starting`, begun at once."""
+    with starting(command, cwd=cwd, env=env, log_file=log_file) as server:
+        pass
+    return server
+
+
+def describe(pid: int) -> dict[str, Any]:
+    """What tells process *pid* from every other that had or will have its number, as JSON has it."""
+    return {"pid": pid, "began": _beginning(pid)}
+
+
+def is_there(known: Mapping[str, Any]) -> bool:
+    """True where the process that :func:`describe` told of is there; without `began` any of that number."""
+    if known.get("pid") is None:
+        return False
+    began = _beginning(int(known["pid"]))
+    return began is not None and known.get("began") in (None, began)
+
+
+def _beginning(pid: int) -> str | None:
+    """When *pid* began, which no change of the clock alters where there is /proc; None where it is gone."""
+    try:
+        if not _HAS_PROC:
+            return str(psutil.Process(pid).create_time())
+        state, *facts = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The 22nd field: clock ticks from the boot of the machine to the beginning of the process.
+        return None if state in "ZX" else f"{boot} {facts[18]}"
+    except (OSError, psutil.Error):
+        return None
 
 
 def wait_ready(url: str, *, timeout_s: float) -> float:
@@ -342,10 +400,10 @@ def _spawn(
     try:
         with log_file.open(mode) as output:
             return subprocess.Popen(
-                list(command) if detached else _dying_with_us(command, env),
+                _held_back(command, cwd, env) if detached else _dying_with_us(command, env),
                 cwd=cwd,
                 env=dict(env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if detached else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -355,6 +413,16 @@ def _spawn(
             f"cannot start {command[0] if command else 'an empty command'!r} in {cwd}: {error}",
             hint="Check the command, python and cwd in unify.toml.",
         ) from error
+
+
+def _held_back(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> list[str]:
+    """*command*, which begins once its input has a line, and never where that ends without one."""
+    if not command:
+        return []
+    place = str(cwd / command[0]) if os.sep in command[0] else command[0]
+    # One that is not there is told by the system, who knows why.
+    found = shutil.which(place, path=env.get("PATH")) is not None and Path(_SHELL).exists()
+    return [_SHELL, "-c", _GATE, *command] if found else list(command)
 
 
 def _dying_with_us(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
@@ -460,9 +528,10 @@ def _answers(client: httpx.Client, url: str) -> bool:
         return False
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str | Path) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        # No Path for each of thousands: making one takes longer than the look itself.
+        status = os.stat(path)  # noqa: PTH116 - as said
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -470,14 +539,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _open_files(pid: int) -> set[tuple[int, int]]:
     try:
-        entries = list(Path(f"/proc/{pid}/fd").iterdir()) if _HAS_PROC else _open_paths(pid)
+        folder = f"/proc/{pid}/fd"
+        # As in _identity, no Path for each.
+        entries = [f"{folder}/{n}" for n in os.listdir(folder)] if _HAS_PROC else _open_paths(pid)  # noqa: PTH208
     except (OSError, psutil.Error):
         return set()
     return {i for entry in entries if (i := _identity(entry))}
 
 
-def _open_paths(pid: int) -> list[Path]:
-    return [Path(f.path) for f in psutil.Process(pid).open_files()]
+def _open_paths(pid: int) -> list[str]:
+    return [str(f.path) for f in psutil.Process(pid).open_files()]
 
 
 def describe_command(words: Sequence[str]) -> str:

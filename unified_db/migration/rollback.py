@@ -33,11 +33,11 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         UnifyError: The application does not stop; what was done so far is in the journal, and
             calling again goes on.
     """
-    standing = standing_acts(run)
-    if not standing:
+    standing, half_done = standing_acts(run), undo.is_half_done(run)
+    if not standing and not half_done:
         return _nothing_to_do(run)
     # What was half done is only brought to its end: what is taken back already is no drift.
-    if not undo.is_half_done(run):
+    if not half_done:
         _require_target(config, standing)
         unpack_archived(run)
         carry_back.require_carriable(carry_back.find_drift(config, run))
@@ -49,7 +49,7 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
             running = application.is_running(config) or _stopped_by_an_interrupted_cutover(run, standing)
             journal.write("rollback", "begin", pid=os.getpid(), running=running)
         try:
-            carried = undo.undo_acts(config, run, journal)
+            carried = undo.undo_acts(config, run, journal, interrupted=half_done)
         except UnifyError as error:
             journal.write("rollback", "failed", reason=error.message)
             raise

@@ -81,11 +81,10 @@ def create_run(state_folder: Path, *, now: datetime | None = None) -> RunFolder:
     """Make a new run's folder, owner-only, under *state_folder* (`.unify-db`)."""
     moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     prepare_state_folder(state_folder)
-    path = state_folder / "runs" / f"{moment}-{secrets.token_hex(2)}"
-    path.mkdir(mode=0o700)
-    run = RunFolder(path)
-    for folder in (run.backups, run.evidence, run.preimages):
-        folder.mkdir(mode=0o700)
+    run = RunFolder(state_folder / "runs" / f"{moment}-{secrets.token_hex(2)}")
+    # All of it from the top: what is fsynced in a folder is lost with a folder that is not.
+    for folder in (state_folder, run.path.parent, run.path, run.backups, run.evidence, run.preimages):
+        files.make_folder(folder, mode=0o700)
     return run
 
 
@@ -94,8 +93,9 @@ def prepare_state_folder(state_folder: Path) -> None:
     (state_folder / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
     state_folder.chmod(0o700)
     ignore = state_folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
+    # An empty one is what a kill left of making it; any other is its owner's.
+    if not ignore.exists() or not ignore.stat().st_size:
+        files.write_durably(ignore, b"*\n")
 
 
 def open_run(state_folder: Path, name: str | None = None) -> RunFolder:
@@ -190,6 +190,18 @@ def _is_at(descriptor: int, file: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), file.stat())
     except FileNotFoundError:
         return False
+
+
+def clear_leftovers(run: RunFolder) -> None:
+    """Remove what was being written into the folder of *run* when its process was killed.
+
+    The caller holds its lock. A decision aside: who makes it is another process, which may be at it.
+    """
+    folders = (run.path, run.backups, run.evidence, run.preimages, run.originals, run.archive)
+    for folder in filter(Path.is_dir, folders):
+        for path, target in files.partials(folder).items():
+            if target.stem != "decision":
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

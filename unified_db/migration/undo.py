@@ -17,7 +17,7 @@ from typing import Any
 
 from unified_db import files, sqlite
 from unified_db.errors import RunLockedError, UnifyError
-from unified_db.migration import application
+from unified_db.migration import application, processes
 from unified_db.migration.carry_back import CarriedBack, carry_back
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, acts, read_entries, standing_acts
@@ -74,9 +74,12 @@ def require_no_cutover(config: MigrationConfig) -> None:
                 pass
 
 
-def write_edit(journal: Journal, edit: PlannedEdit, kept: Path) -> None:
-    """Make *edit* on disk as one act; the file as it was is kept at *kept* first."""
+def write_edit(journal: Journal, edit: PlannedEdit) -> None:
+    """Make *edit* on disk as one act; the file as it was is kept among the run's pre-images first."""
     mode = edit.file.stat().st_mode & 0o7777
+    # Never a name that was used: the edits that an interruption left to do are fewer than there were.
+    kept = journal.run.preimages / f"{journal.next_act()}-{edit.when}-{edit.file.name}"
+    files.remove_partials(kept, edit.file)
     files.write_durably(kept, edit.before, mode=0o600)
     with journal.act(
         "edit",
@@ -114,7 +117,7 @@ def recover_run(config: MigrationConfig, run: RunFolder) -> bool:
     journal = Journal(run)
     with hold_cutover_lock(run):
         log.info("recovery: run %s was interrupted; taking its cut-over back", run.name)
-        undo_acts(config, run, journal)
+        undo_acts(config, run, journal, interrupted=True)
         if rollback_is_begun(run):
             journal.write("rollback", "done", reason="finished after an interruption")
         else:
@@ -148,8 +151,12 @@ def _is_finished(run: RunFolder) -> bool:
     return _last_mark(run, "cutover") == ("cutover", "switched")
 
 
-def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> CarriedBack:
+def undo_acts(
+    config: MigrationConfig, run: RunFolder, journal: Journal, *, interrupted: bool = False
+) -> CarriedBack:
     """Take back every act of *run* that stands, newest first; what was carried into the old files.
+
+    With *interrupted* by another process than the one that made them, which may have died in any of them.
 
     A change of the schema that no old file can take stops the rollback of a finished switch, while one
     that a switch met before it was finished stays in the unified file, which is kept: that way back has
@@ -160,17 +167,20 @@ def undo_acts(config: MigrationConfig, run: RunFolder, journal: Journal) -> Carr
             back stays taken back; calling again goes on from there.
     """
     standing = standing_acts(run)
+    _remove_partials(standing)
     carried = CarriedBack()
     if _has(standing, "start") or _has(standing, "place"):
         _stop_for_good(config, standing)
         unpack_archived(run)
         carried = _carry_back_once(config, run, journal)
+    elif interrupted:
+        _finish_stop(config, standing)
     for act in reversed(standing):
         _UNDO[act.name](config, run, act)
         journal.undone(act)
     # Records of a switch that no longer stands; the journal keeps its history.
     for name in ("cutover", "archive"):
-        (run.evidence / f"{name}.json").unlink(missing_ok=True)
+        files.remove_durably(run.evidence / f"{name}.json")
     return carried
 
 
@@ -213,15 +223,30 @@ def _has(standing: list[Act], name: str) -> bool:
 
 def _stop_for_good(config: MigrationConfig, standing: list[Act]) -> None:
     """Stop the application; one that ignores its stop command, but that we started, is ended."""
-    pids = [int(a.after["pid"]) for a in standing if a.name == "start" and a.after.get("pid")]
+    started = [a.after for a in standing if a.name == "start"]
     try:
         application.stop(config)
     except UnifyError as error:
-        if not pids:
+        # A stop command may fail where there is nothing to stop any more.
+        if not any(processes.is_there(s) for s in started) and application.is_running(config):
             raise
         log.info("undo: %s", error.message)
-    for pid in pids:
-        application.end_process(pid)
+    for each in started:
+        application.end_started(each)
+
+
+def _finish_stop(config: MigrationConfig, standing: list[Act]) -> None:
+    """Bring a stop to its end in which we died: who is asked to end goes on answering for a moment."""
+    stop = next((a for a in standing if a.name == "stop"), None)
+    if stop is not None and not stop.done and config.app.stop:
+        with contextlib.suppress(UnifyError):
+            application.stop(config)
+
+
+def _remove_partials(standing: list[Act]) -> None:
+    """Remove what was being written when an act was interrupted; the acts say where that may be."""
+    names = [act.before.get(key) for act in standing for key in ("path", "kept", "target", "archived")]
+    files.remove_partials(*(Path(name) for name in names if name))
 
 
 def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
@@ -233,7 +258,10 @@ def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
 def _undo_stop(config: MigrationConfig, run: RunFolder, act: Act) -> None:
     if not (_should_run(run, act) and config.app.start) or application.is_running(config):
         return
-    server = application.start(config, run)
+    # One that an undo before this one had begun, and that is not up yet.
+    application.end_started(act.after)
+    with application.starting(config, run) as server:
+        Journal(run).started(act, processes.describe(server.pid))
     application.wait_healthy(config, server)
     log.info("undo: the application serves on its old files again")
 
@@ -252,15 +280,15 @@ def _undo_journal_mode(_config: MigrationConfig, _run: RunFolder, act: Act) -> N
 
 def _undo_place(config: MigrationConfig, run: RunFolder, act: Act) -> None:
     target, kept = config.target_path, run.path / KEPT_NAME
-    if not target.exists():
-        return
-    # Empties the WAL into the file, so that one file holds all and no sidecar stays behind.
-    with sqlite.closing(sqlite.connect_writable(target)) as conn:
-        conn.execute("PRAGMA journal_mode=DELETE")
-    files.move_durably(target, kept)
+    if target.exists():
+        # Empties the WAL into the file, so that one file holds all and no sidecar stays behind.
+        with sqlite.closing(sqlite.connect_writable(target)) as conn:
+            conn.execute("PRAGMA journal_mode=DELETE")
+        files.move_durably(target, kept)
     for leftover in files.sidecars(Path(act.before["target"])):
         files.remove_durably(leftover)
-    kept.chmod(0o600)
+    if kept.exists():
+        kept.chmod(0o600)
 
 
 def _undo_edit(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
@@ -270,6 +298,7 @@ def _undo_edit(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
         return
     if now is not None and now != act.before["after"]:
         aside = _changed_since(run, act)
+        files.remove_partials(aside)
         files.write_durably(aside, path.read_bytes(), mode=0o600)
         log.warning("undo: %s was changed since the switch; that version is kept at %s", path, aside)
     files.write_durably(path, content, mode=int(act.before["mode"]))
@@ -316,8 +345,7 @@ def _found_at_old_path(run: RunFolder, act: Act, stranger: Path) -> Path:
 
 
 def _undo_start(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
-    if act.after.get("pid"):
-        application.end_process(int(act.after["pid"]))
+    application.end_started(act.after)
 
 
 def _undo_archive_file(_config: MigrationConfig, _run: RunFolder, _act: Act) -> None:

@@ -1,0 +1,1 @@
+exec sqlite3 data/events.db "$@"

@@ -1,0 +1,80 @@
+"""Killed anywhere in a cut-over or a rollback, or without power: wholly old or new, and no row is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+HERE = Path(__file__).parent
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a thing: a kill loses nothing that a disk would have kept."""
+    place = Path(tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path))
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def apart() -> list[str]:
+    """Among few processes, where that can be had: each look for who has a file open looks at all of them."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") and not subprocess.run([*command, "true"], check=False).returncode:
+        return command
+    return []
+
+
+def drive(program: str, *arguments: object) -> list[dict[str, Any]]:
+    """What the driver *program* printed."""
+    done = subprocess.run(
+        [*apart(), sys.executable, str(HERE / program), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=590,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("what", ["cutover", "rollback"])
+def test_a_kill_at_any_point_is_put_right_by_one_resume_and_by_one_rollback(what: str, folder: Path) -> None:
+    told = drive("crash_driver.py", what, folder)
+    (counted,) = (line for line in told if "operations" in line)
+    ended = [line for line in told if "point" in line]
+    failures = [line for line in ended if line["problems"]]
+    points = {way: {e["point"] for e in ended if e["way"] == way} for way in ("resume", "rollback")}
+    print(
+        f"\n{what}: killed at {counted['points']} points among {counted['operations']} operations, "
+        f"{len(failures)} failures in {len(ended)} ways out"
+    )
+    assert len(points["resume"] | points["rollback"]) == counted["points"]
+    assert len(points["resume"] & points["rollback"]) >= 60
+    assert failures == []
+
+
+@pytest.mark.skipif(not os.access(MEMORY, os.W_OK), reason="needs a file system that gives no inode twice")
+def test_nothing_is_called_done_before_a_power_cut_leaves_it(folder: Path) -> None:
+    told = drive("power_cut_driver.py", folder)
+    found = [line for line in told if "world" in line]
+    failures = [line for line in found if line["problems"]]
+    points = sum(line["points"] for line in told if "points" in line)
+    print(
+        f"\npower cut at {points} points, {len(failures)} failures in {len(found)} things that it may leave"
+    )
+    assert {line["work"] for line in found} == {"prepared", "switched", "rolled-back"}
+    assert points >= 150
+    assert failures == []
