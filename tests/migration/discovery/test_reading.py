@@ -6,49 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unified_db.migration.discovery.finds import PathSetting, TreeReading
-from unified_db.migration.discovery.reading import read_tree
-
-SAVER = """
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-async def main(path):
-    async with AsyncSqliteSaver.from_conn_string({path}) as saver:
-        ...
-"""
-
-
-def grow(root: Path, files: dict[str, str]) -> Path:
-    """A tree with these files."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return root
-
-
-def read(root: Path, files: dict[str, str], cwd: str | None = None) -> TreeReading:
-    return read_tree(grow(root, files), None if cwd is None else Path(cwd))
-
-
-def saver(path: str, head: str = "") -> str:
-    """A module that opens the checkpoints at the expression *path*."""
-    return head + SAVER.replace("{path}", path).replace("main(path)", "main()")
-
-
-def engine(url: str, head: str = "") -> str:
-    """A module that makes an engine for the expression *url*."""
-    return f"from sqlalchemy import create_engine\n{head}\nengine = create_engine({url})\n"
-
-
-def winner(reading: TreeReading) -> PathSetting:
-    winners = [s for s in reading.settings if s.wins]
-    assert len(winners) == 1, reading
-    return winners[0]
-
-
-def opened(reading: TreeReading) -> list[str]:
-    return [str(u.resolved) for u in (*reading.savers, *reading.engines)]
+from tests.migration.discovery.trees import opened, read, saver, winner
 
 
 @pytest.mark.parametrize(

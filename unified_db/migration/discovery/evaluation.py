@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libcst as cst
 
@@ -75,6 +75,7 @@ class Evaluator:
         self._active: set[tuple[cst.CSTNode, Frame]] = set()
         self._cuts = 0
         self._steps = 0
+        self.importing: set[tuple[str, str]] = set()
         self._callers: dict[cst.CSTNode, list[Arguments]] = {}
 
     def evaluate(self, node: cst.CSTNode, frame: Frame) -> Values:
@@ -140,7 +141,7 @@ class Evaluator:
         if isinstance(node, cst.Name):
             return self._name(node, frame)
         if isinstance(node, cst.Attribute):
-            return self.each(self.evaluate(node.value, frame), lambda v: self.attribute(v, node.attr.value))
+            return self._attribute(node, frame)
         if isinstance(node, cst.Call):
             return calling.call(self, node, frame)
         if isinstance(node, cst.Subscript):
@@ -172,6 +173,13 @@ class Evaluator:
             truth = naming.truth(self, node, frame)
             return (Const(truth),) if truth is not None else UNKNOWN
         return UNKNOWN
+
+    def _attribute(self, node: cst.Attribute, frame: Frame) -> Values:
+        owners = self.evaluate(node.value, frame)
+        values = self.each(owners, lambda v: self.attribute(v, node.attr.value))
+        if all(isinstance(v, (Unknown, Method)) for v in values) and dotted_name(node):
+            return scopes.elsewhere(self, dotted_name(node), frame.module) or values
+        return values
 
     def _literal(self, node: cst.SimpleString | cst.ConcatenatedString, frame: Frame) -> Values:
         value = node.evaluated_value
@@ -307,7 +315,8 @@ class Evaluator:
 
     def elements(self, values: Values) -> Values:
         """What a loop over one of *values* runs through."""
-        return few(v for each in values if isinstance(each, Table) for _, inner in each.items for v in inner)
+        inside = (v for each in values if isinstance(each, Table) for _, inner in each.items for v in inner)
+        return few(replace(v, listed=True) if isinstance(v, Text) else v for v in inside)
 
     def callers(self, function: FunctionRef) -> list[Arguments]:
         """What each call of *function* in the application passes."""

@@ -175,6 +175,22 @@ class Module:
             self._bindings[scope] = found
         return self._bindings[scope]
 
+    @cached_property
+    def elsewhere(self) -> Mapping[str, list[tuple[Scope, Binding]]]:
+        """What functions bind outside themselves: `global x`, and attributes as `app.state.x`."""
+        found: dict[str, list[tuple[Scope, Binding]]] = {}
+        for scope in self.nodes:
+            if isinstance(scope, cst.FunctionDef):
+                said = {item.name.value for n in self._globals(scope) for item in n.names}
+                for name, bindings in self.bindings(scope).items():
+                    if name in said or "." in name:
+                        found.setdefault(name, []).extend((scope, b) for b in bindings)
+        return found
+
+    def _globals(self, scope: cst.FunctionDef) -> Iterator[cst.Global]:
+        for line in scope.body.body:
+            yield from (n for n in parts(line) if isinstance(n, cst.Global))
+
     def _statements(self, node: cst.CSTNode, guards: tuple[Guard, ...]) -> Iterator[Binding]:
         for child in parts(node):
             yield from self._bind(child, guards)

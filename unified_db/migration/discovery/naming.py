@@ -61,11 +61,23 @@ def of_module(ev: Evaluator, owner: ModuleRef, name: str) -> Values:
     if module is not None:
         scope = module.bindings(module.root)
         if name in scope or "*" in scope or name == "__file__":
-            values = scopes.lookup(ev, name, ev.frame_of(module.root, module))
+            values = _once(ev, module, name)
             if values != UNKNOWN or name in scope:
                 return values
     below = f"{owner.dotted}.{name}" if owner.dotted else name
     return (ModuleRef(owner.base, below),) if ev.tree.module_file(owner.base, below) is not None else UNKNOWN
+
+
+def _once(ev: Evaluator, module: Module, name: str) -> Values:
+    """A name of a module, unless it is being looked up already: modules may import from each other."""
+    key = (module.file, name)
+    if key in ev.importing:
+        return UNKNOWN
+    ev.importing.add(key)
+    try:
+        return scopes.lookup(ev, name, ev.frame_of(module.root, module))
+    finally:
+        ev.importing.discard(key)
 
 
 def truth(ev: Evaluator, test: cst.CSTNode, frame: Frame) -> bool | None:

@@ -98,6 +98,10 @@ def settle(text: Text, cwd: Path, *, base: Path | None = None) -> Settled | None
     end = start + len(name.path)
     folder = base or cwd
     resolved = Path(os.path.normpath(folder / name.path))
+    if base and base.name == "instance" and not resolved.exists() and (base.parent / name.path).exists():
+        # Flask-SQLAlchemy took the application's own folder before its release 3.
+        folder = base.parent
+        resolved = Path(os.path.normpath(folder / name.path))
     first, begin, finish = _deciding(text, start, end)
     prefix = text.text[start:begin] if begin > start else ""
     part = text.text[max(begin, start) : min(finish, end)]

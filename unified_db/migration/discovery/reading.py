@@ -19,7 +19,7 @@ from unified_db.migration.discovery.finds import (
     TreeReading,
 )
 from unified_db.migration.discovery.libraries import FROM_STRING
-from unified_db.migration.discovery.paths import Settled, settle
+from unified_db.migration.discovery.paths import settle
 from unified_db.migration.discovery.settings import Settings, describe_way
 from unified_db.migration.discovery.tree import Tree
 from unified_db.migration.discovery.uses import Use
@@ -67,7 +67,7 @@ class _Reader:
         savers = tuple(self._saver(u) for u in found if u.is_saver)
         engines = tuple(self._engine(u) for u in found if not u.is_saver)
         disagreements = (*self._between_readers(), *_between_engines(engines, self._settings.all()))
-        sightings.add_rest(self._ev, self._settings)
+        self._asks += sightings.add_rest(self._ev, self._settings)
         return TreeReading(
             cwd=self._label(self._chosen.folder),
             cwd_why=self._chosen.why,
@@ -109,7 +109,7 @@ class _Reader:
         if not settled:
             return None, self._why_unknown(use)
         names = list(dict.fromkeys(self._label(s.resolved) for s in settled))
-        if len(names) > 1 and not _is_one_list(settled):
+        if len(names) > 1 and not all(t.listed for t in texts):
             self._asks.append(f"{use.place} opens {' or '.join(names)}: which of them is in use?")
         return Path(names[0]), describe_way(texts[0]).strip()
 
@@ -126,7 +126,8 @@ class _Reader:
         for name, readers in sightings.find_readers(self._ev).items():
             by_file: dict[Path, list[sightings.Reader]] = {}
             for each in readers:
-                self._settings.add(each.text, each.use)
+                lost = f"{each.what}; it was not seen to reach a call that opens a database"
+                self._settings.add(each.text, each.use, wins=False, lost=lost)
                 by_file.setdefault(each.resolved, []).append(each)
             if len(by_file) > 1:
                 yield self._disagreement(name, by_file)
@@ -143,12 +144,6 @@ class _Reader:
             settings=tuple(dict.fromkeys(settings)),
             sentence=f"{name} does not mean one file to all who read it: {', but '.join(words)}.",
         )
-
-
-def _is_one_list(settled: Sequence[Settled]) -> bool:
-    """True for names that one constant lists: each is opened in its turn."""
-    origins = {(s.origin.file, s.origin.key) for s in settled if s.origin and s.origin.key}
-    return len(origins) == 1 and all(s.origin for s in settled)
 
 
 def _between_engines(engines: Sequence[EngineUse], settings: Sequence[PathSetting]) -> Iterator[Disagreement]:

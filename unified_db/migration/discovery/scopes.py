@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from unified_db.migration.discovery import calling, naming, texts_of
-from unified_db.migration.discovery.modules import Binding, Guard
+from unified_db.migration.discovery.modules import Binding, Guard, Module
 from unified_db.migration.discovery.values import (
     UNKNOWN,
     ClassRef,
@@ -61,6 +61,8 @@ def _in_scope(ev: Evaluator, name: str, frame: Frame, before: int | None) -> Val
     bindings = frame.module.bindings(frame.scope)
     if name in bindings:
         found = bound(ev, bindings[name], frame, before)
+        if found is not None and isinstance(frame.scope, cst.Module) and _is_none(found):
+            found = elsewhere(ev, name, frame.module) or found
         if found is not None:
             return found
     if isinstance(frame.scope, (cst.FunctionDef, cst.Lambda)):
@@ -128,6 +130,18 @@ def _of_binding(ev: Evaluator, binding: Binding, frame: Frame) -> Values:
     if isinstance(frame.scope, (cst.FunctionDef, cst.Lambda)):
         return values  # a local name tells nobody anything
     return few(v.through(binding.name) if isinstance(v, Text) else v for v in values)
+
+
+def _is_none(values: Values) -> bool:
+    return all(isinstance(v, Const) and v.value is None for v in values)
+
+
+def elsewhere(ev: Evaluator, name: str, module: Module) -> Values | None:
+    """What functions of the module give to a global name, or to an attribute of another object."""
+    found: list[Value] = []
+    for scope, binding in module.elsewhere.get(name, ()):
+        found += bound(ev, [binding], ev.frame_of(scope.body, module)) or ()
+    return few(found) if found else None
 
 
 def _star(ev: Evaluator, star: Binding, name: str, frame: Frame) -> Values | None:

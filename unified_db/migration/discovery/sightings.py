@@ -130,8 +130,12 @@ def _source(text: Text) -> str:
     return f"{origin.file}:{origin.line}" if origin is not None else "elsewhere"
 
 
-def add_rest(ev: Evaluator, settings: Settings) -> None:
-    """Note what names a SQLite file and reached nothing: dotenv keys, settings files, constants, services."""
+def add_rest(ev: Evaluator, settings: Settings) -> list[str]:
+    """Note what names a SQLite file and reached nothing: dotenv keys, settings files, constants, services.
+
+    Returns:
+        Questions about what sets variables that the application reads.
+    """
     by_key = {s.key: s for s in reversed(settings.all()) if s.kind in {"dotenv", "environment"}}
     for file in ev.tree.dotenv_files:
         for key in ev.environment.keys(file):
@@ -142,10 +146,18 @@ def add_rest(ev: Evaluator, settings: Settings) -> None:
         if not _NO_SETTINGS.fullmatch(PurePosixPath(file).name) and _LITERAL.search(ev.tree.text(file) or ""):
             for text in _texts(documents.table(ev.tree, file)):
                 _put(ev, settings, text, "no code was found that loads it")
+    asks: list[str] = []
     for text in _process_settings(ev):
+        origin = text.pieces[0].origin
+        if origin is not None and any(ev.tree.mentioning(re.compile(rf"\b{origin.key}\b"))):
+            asks.append(
+                f"{origin.file}:{origin.line} sets {origin.key} to {origin.raw}: is the application "
+                "started from there? Then that counts, not what is told here."
+            )
         _put(ev, settings, text, "it counts for what is started from here")
     for text in _constants(ev):
         _put(ev, settings, text, "its value was not seen to reach a call that opens a database")
+    return asks
 
 
 def _why_unread(file: str, name: str, by_key: dict[str, PathSetting], *, commented: bool) -> str:

@@ -137,7 +137,9 @@ def mapped(text: Text, change: Callable[[Text], Values]) -> Values:
 
 def attribute(text: Text, name: str) -> Values:
     """An attribute of a text, a path or a URL."""
-    return mapped(text, lambda t: _attribute(t, name))
+    values = mapped(text, lambda t: _attribute(t, name))
+    # A method is told of all that the text knows when it is called.
+    return (Method(text, name),) if isinstance(values[0], Method) else values
 
 
 def _attribute(text: Text, name: str) -> Values:

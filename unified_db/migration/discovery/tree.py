@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -88,6 +90,7 @@ class Tree:
     def _parse(self, file: str, text: str) -> Module | None:
         module = Module(file, self.root / file, text)
         try:
+            _refuse_deep(text)
             module.parse()
         except EditError as error:
             self.unread[file] = error.message
@@ -144,6 +147,26 @@ class Tree:
             return Path(path).relative_to(self.root).as_posix()
         except ValueError:
             return None
+
+
+def _refuse_deep(text: str) -> None:
+    """Raise where Python itself gives up on the nesting.
+
+    LibCST's parser would go on until its stack is used up, which ends the process.
+
+    Raises:
+        RecursionError: Nested too deeply.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in the application's own strings
+            ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        # Otherwise it may be the syntax of another release, which LibCST may know.
+        if "too many" in str(error):
+            raise RecursionError from error
+    except MemoryError as error:
+        raise RecursionError from error
 
 
 def is_test(file: str) -> bool:

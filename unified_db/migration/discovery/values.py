@@ -63,12 +63,14 @@ class Text:
     Attributes:
         steps: Names that it came through, nearest to where it was written first.
         overruled: What stands at other places for the same thing.
+        listed: One of several that the code goes through.
     """
 
     pieces: tuple[Piece, ...]
     steps: tuple[str, ...] = ()
     overruled: tuple[Overruled, ...] = ()
     is_path: bool = False
+    listed: bool = False
 
     @property
     def text(self) -> str:
@@ -280,7 +282,8 @@ def concatenate(texts: Iterable[Text], *, is_path: bool = False) -> Text:
     # The last part says most of what the whole is about: a file's name rather than its folder's.
     steps = next((t.steps for t in reversed(texts) if t.steps), ())
     overruled = tuple(_around(texts, i, o) for i, t in enumerate(texts) for o in t.overruled)
-    return Text(pieces or (Piece(""),), steps, overruled, is_path)
+    listed = any(t.listed for t in texts)
+    return Text(pieces or (Piece(""),), steps, overruled, is_path, listed)
 
 
 def _around(texts: list[Text], index: int, overruled: Overruled) -> Overruled:
