@@ -8,7 +8,10 @@ import pytest
 
 from tests.migration.discovery.trees import engine, losers, opened, read, saver, winner
 
-BASE = "from pydantic_settings import BaseSettings, SettingsConfigDict\nfrom pydantic import Field, AliasChoices, BaseModel\n"
+BASE = (
+    "from pydantic_settings import BaseSettings, SettingsConfigDict\n"
+    "from pydantic import Field, AliasChoices, BaseModel\n"
+)
 
 
 def settings(body: str, made: str = "settings = Settings()\n") -> str:
@@ -115,9 +118,7 @@ def test_nested_settings_have_their_own_variables(tmp_path: Path) -> None:
         ),
         pytest.param(
             settings(
-                'folder: str = "data"\n@property\n    def db(self) -> str:\n        return f"{self.folder}/c.db"'.replace(
-                    "\n    def", "\ndef"
-                ).replace("\n        return", "\n    return")
+                'folder: str = "data"\n@property\ndef db(self) -> str:\n    return f"{self.folder}/c.db"'
             ),
             "settings.db",
             id="property",
@@ -131,17 +132,20 @@ def test_nested_settings_have_their_own_variables(tmp_path: Path) -> None:
             id="property-from-another-field",
         ),
         pytest.param(
-            "from dataclasses import dataclass\n@dataclass\nclass S:\n    db: str = 'data/c.db'\nsettings = S()\n",
+            "from dataclasses import dataclass\n@dataclass\n"
+            "class S:\n    db: str = 'data/c.db'\nsettings = S()\n",
             "settings.db",
             id="dataclass",
         ),
         pytest.param(
-            "from dataclasses import dataclass, field\n@dataclass\nclass S:\n    db: str = 'x'\nsettings = S(db='data/c.db')\n",
+            "from dataclasses import dataclass, field\n@dataclass\n"
+            "class S:\n    db: str = 'x'\nsettings = S(db='data/c.db')\n",
             "settings.db",
             id="dataclass-argument",
         ),
         pytest.param(
-            "class S:\n    def __init__(self, folder='data'):\n        self.db = folder + '/c.db'\nsettings = S()\n",
+            "class S:\n    def __init__(self, folder='data'):\n"
+            "        self.db = folder + '/c.db'\nsettings = S()\n",
             "settings.db",
             id="attribute-of-the-initialiser",
         ),

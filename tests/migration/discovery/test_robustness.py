@@ -39,7 +39,8 @@ def test_settings_that_cannot_be_parsed_are_told_as_unread(tmp_path: Path) -> No
         pytest.param("A = B\nB = A\n", id="constants"),
         pytest.param("def f():\n    return g()\ndef g():\n    return f()\nA = f()\n", id="functions"),
         pytest.param(
-            "class C:\n    def __init__(self):\n        self.a = self.b\n        self.b = self.a\nA = C().a\n",
+            "class C:\n    def __init__(self):\n        self.a = self.b\n"
+            "        self.b = self.a\nA = C().a\n",
             id="attributes",
         ),
         pytest.param("class C(C): ...\nA = C.x\n", id="own-base"),

@@ -16,7 +16,8 @@ SYNC = "langgraph.checkpoint.sqlite.SqliteSaver"
     ("code", "name", "built"),
     [
         pytest.param(
-            "from langgraph.checkpoint.sqlite import SqliteSaver\nwith SqliteSaver.from_conn_string('c.db') as s: ...\n",
+            "from langgraph.checkpoint.sqlite import SqliteSaver\n"
+            "with SqliteSaver.from_conn_string('c.db') as s: ...\n",
             SYNC,
             "from_conn_string",
             id="from-conn-string",
@@ -61,7 +62,8 @@ SYNC = "langgraph.checkpoint.sqlite.SqliteSaver"
             "import aiosqlite\nfrom contextlib import AsyncExitStack\n"
             "from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver\n"
             "async def f():\n    stack = AsyncExitStack()\n"
-            "    conn = await stack.enter_async_context(aiosqlite.connect('c.db'))\n    s = AsyncSqliteSaver(conn)\n",
+            "    conn = await stack.enter_async_context(aiosqlite.connect('c.db'))\n"
+            "    s = AsyncSqliteSaver(conn)\n",
             AIO,
             "connection",
             id="connection-through-a-stack",
@@ -75,7 +77,8 @@ SYNC = "langgraph.checkpoint.sqlite.SqliteSaver"
             id="global-connection",
         ),
         pytest.param(
-            "import aiosqlite\nfrom langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver\nclass App: ...\napp = App()\n"
+            "import aiosqlite\nfrom langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver\n"
+            "class App: ...\napp = App()\n"
             "async def start():\n    app.state.conn = await aiosqlite.connect('c.db')\n"
             "def make():\n    return AsyncSqliteSaver(app.state.conn)\n",
             AIO,
@@ -91,7 +94,8 @@ SYNC = "langgraph.checkpoint.sqlite.SqliteSaver"
             id="class-of-its-own",
         ),
         pytest.param(
-            "from langgraph.store.sqlite import SqliteStore\nwith SqliteStore.from_conn_string('c.db') as s: ...\n",
+            "from langgraph.store.sqlite import SqliteStore\n"
+            "with SqliteStore.from_conn_string('c.db') as s: ...\n",
             "langgraph.store.sqlite.SqliteStore",
             "from_conn_string",
             id="store",
@@ -126,7 +130,8 @@ def test_a_saver_is_found_with_the_file_that_it_opens(
             id="sqlalchemy",
         ),
         pytest.param(
-            "from sqlalchemy.ext.asyncio import create_async_engine as make\nmake('sqlite+aiosqlite:///c.db')\n",
+            "from sqlalchemy.ext.asyncio import create_async_engine as make\n"
+            "make('sqlite+aiosqlite:///c.db')\n",
             "sqlalchemy.ext.asyncio.create_async_engine",
             True,
             id="async",
@@ -148,7 +153,8 @@ def test_a_saver_is_found_with_the_file_that_it_opens(
             "from sqlite3 import connect\nconnect('c.db')\n", "sqlite3.connect", False, id="sqlite3-by-name"
         ),
         pytest.param(
-            "from sqlalchemy import URL, create_engine\ncreate_engine(URL.create('sqlite', database='c.db'))\n",
+            "from sqlalchemy import URL, create_engine\n"
+            "create_engine(URL.create('sqlite', database='c.db'))\n",
             "sqlalchemy.create_engine",
             False,
             id="url-object",
@@ -197,7 +203,8 @@ def test_flask_sqlalchemy_takes_paths_from_the_instance_folder(
 
 def test_flask_sqlalchemys_older_place_counts_where_the_file_is(tmp_path: Path) -> None:
     (tmp_path / "c.db").write_bytes(b"SQLite format 3\0")
-    code = "from flask import Flask\napp = Flask(__name__)\napp.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///c.db'\n"
+    code = "from flask import Flask\napp = Flask(__name__)\n"
+    "app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///c.db'\n"
     assert opened(read(tmp_path, {"app.py": code})) == ["c.db"]
 
 
@@ -236,7 +243,8 @@ def test_a_url_that_env_py_sets_itself_wins(tmp_path: Path) -> None:
         ),
         pytest.param(
             "import yaml\nfrom pathlib import Path\n"
-            "def load():\n    with open(Path(__file__).parent / 'c.yaml') as f:\n        return yaml.safe_load(f)\n"
+            "def load():\n    with open(Path(__file__).parent / 'c.yaml') as f:\n"
+            "        return yaml.safe_load(f)\n"
             "path = load()['storage']['checkpoints']\n",
             "c.yaml",
             "storage:\n  name: x\n  checkpoints: data/c.db\n",
@@ -245,7 +253,8 @@ def test_a_url_that_env_py_sets_itself_wins(tmp_path: Path) -> None:
             id="yaml-in-a-function",
         ),
         pytest.param(
-            "import tomllib\nwith open('c.toml', 'rb') as f:\n    conf = tomllib.load(f)\npath = conf['a']['b']\n",
+            "import tomllib\nwith open('c.toml', 'rb') as f:\n"
+            "    conf = tomllib.load(f)\npath = conf['a']['b']\n",
             "c.toml",
             '[a]\n# b\nb = "data/c.db"\n',
             "toml",
@@ -253,7 +262,8 @@ def test_a_url_that_env_py_sets_itself_wins(tmp_path: Path) -> None:
             id="toml",
         ),
         pytest.param(
-            "import json, pathlib\nconf = json.loads(pathlib.Path('c.json').read_text())\npath = conf.get('db')\n",
+            "import json, pathlib\nconf = json.loads(pathlib.Path('c.json').read_text())\n"
+            "path = conf.get('db')\n",
             "c.json",
             '{\n  "x": 1,\n  "db": "data/c.db"\n}\n',
             "json",
@@ -261,7 +271,8 @@ def test_a_url_that_env_py_sets_itself_wins(tmp_path: Path) -> None:
             id="json",
         ),
         pytest.param(
-            "import configparser\nconf = configparser.ConfigParser()\nconf.read('c.ini')\npath = conf['db']['path']\n",
+            "import configparser\nconf = configparser.ConfigParser()\n"
+            "conf.read('c.ini')\npath = conf['db']['path']\n",
             "c.ini",
             "[x]\npath = 1\n[db]\n\npath = data/c.db\n",
             "ini",
@@ -269,7 +280,8 @@ def test_a_url_that_env_py_sets_itself_wins(tmp_path: Path) -> None:
             id="ini",
         ),
         pytest.param(
-            "import configparser\nconf = configparser.ConfigParser()\nconf.read('c.ini')\npath = conf.get('db', 'path')\n",
+            "import configparser\nconf = configparser.ConfigParser()\n"
+            "conf.read('c.ini')\npath = conf.get('db', 'path')\n",
             "c.ini",
             "[x]\npath = 1\n[db]\n\npath = data/c.db\n",
             "ini",
@@ -292,12 +304,14 @@ def test_a_key_of_a_file_that_the_code_loads_is_followed(
     "code",
     [
         pytest.param(
-            "import argparse, sqlite3\np = argparse.ArgumentParser()\np.add_argument('--db-path', default='c.db')\n"
+            "import argparse, sqlite3\np = argparse.ArgumentParser()\n"
+            "p.add_argument('--db-path', default='c.db')\n"
             "args = p.parse_args()\nsqlite3.connect(args.db_path)\n",
             id="argparse",
         ),
         pytest.param(
-            "import typer, sqlite3\ndef main(db: str = typer.Option('c.db', '--db-path')):\n    sqlite3.connect(db)\n",
+            "import typer, sqlite3\ndef main(db: str = typer.Option('c.db', '--db-path')):\n"
+            "    sqlite3.connect(db)\n",
             id="typer",
         ),
         pytest.param(
