@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.discovery.trees import engine, grow, losers, opened, read, saver, winner
+from tests.migration.discovery.reading_trees import engine, grow, losers, opened, read, saver, winner
 from unified_db.migration.discovery.reading import read_tree
 
 GETENV = 'import os\nURL = os.getenv("DATABASE_URL", "sqlite:///./default.db")\n'

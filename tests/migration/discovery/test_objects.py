@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.discovery.trees import engine, losers, opened, read, saver, winner
+from tests.migration.discovery.reading_trees import engine, losers, opened, read, saver, winner
 
 BASE = (
     "from pydantic_settings import BaseSettings, SettingsConfigDict\n"

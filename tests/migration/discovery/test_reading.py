@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.discovery.trees import opened, read, saver, winner
+from tests.migration.discovery.reading_trees import opened, read, saver, winner
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.discovery.trees import engine, grow, opened, read, saver
+from tests.migration.discovery.reading_trees import engine, grow, opened, read, saver
 from unified_db.migration.discovery.reading import read_tree
 
 

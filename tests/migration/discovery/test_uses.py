@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.discovery.trees import opened, read, winner
+from tests.migration.discovery.reading_trees import opened, read, winner
 
 AIO = "langgraph.checkpoint.sqlite.aio.AsyncSqliteSaver"
 SYNC = "langgraph.checkpoint.sqlite.SqliteSaver"
