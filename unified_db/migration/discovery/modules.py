@@ -176,9 +176,9 @@ class Module:
         return self._bindings[scope]
 
     @cached_property
-    def elsewhere(self) -> Mapping[str, list[tuple[Scope, Binding]]]:
+    def elsewhere(self) -> Mapping[str, list[tuple[cst.FunctionDef, Binding]]]:
         """What functions bind outside themselves: `global x`, and attributes as `app.state.x`."""
-        found: dict[str, list[tuple[Scope, Binding]]] = {}
+        found: dict[str, list[tuple[cst.FunctionDef, Binding]]] = {}
         for scope in self.nodes:
             if isinstance(scope, cst.FunctionDef):
                 said = {item.name.value for n in self._globals(scope) for item in n.names}
