@@ -72,8 +72,8 @@ def test_of_a_key_that_is_set_twice_the_last_counts(tmp_path: Path) -> None:
 
 
 def test_twins_are_told_as_what_they_are(tmp_path: Path) -> None:
-    example = "\ufeff# DATABASE_URL=sqlite:///old.db\n"
-    "DATABASE_URL=sqlite:///./env.db\nTEST_DATABASE_URL=sqlite:///t.db\n"
+    example = "\ufeff# DATABASE_URL=sqlite:///old.db\nDATABASE_URL=sqlite:///./env.db\n"
+    example += "TEST_DATABASE_URL=sqlite:///t.db\n"
     tree = {"db.py": engine("URL", LOADED), ".env": DOTENV, ".env.example": example}
     reading = read(tmp_path, tree)
     told = {str(s.place): s for s in reading.settings}
