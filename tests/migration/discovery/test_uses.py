@@ -204,7 +204,7 @@ def test_flask_sqlalchemy_takes_paths_from_the_instance_folder(
 def test_flask_sqlalchemys_older_place_counts_where_the_file_is(tmp_path: Path) -> None:
     (tmp_path / "c.db").write_bytes(b"SQLite format 3\0")
     code = "from flask import Flask\napp = Flask(__name__)\n"
-    "app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///c.db'\n"
+    code += "app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///c.db'\n"
     assert opened(read(tmp_path, {"app.py": code})) == ["c.db"]
 
 
