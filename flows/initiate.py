@@ -64,13 +64,13 @@ def initiate(folder: Path | None, config: Path | None, *, asks: bool) -> Answer:
     changed = write_config(found, place.file, answers)
     left = [q for q in questions if q.about not in answers]
     message = _message(place, changed=changed, left=len(left))
-    hint = _hint(place, reviewed=bool(answers.get("staging.reviewed")))
+    hints = _hints(place, reviewed=bool(answers.get("staging.reviewed")))
     lines = [] if asks else [*_page(told), Text("")]
     return Answer(
         message=message,
-        hint=hint,
+        hint=" ".join(hints),
         facts=_facts(found, left, place, changed=changed),
-        page=Group(*lines, Text(message, style="bold"), Text(hint)),
+        page=Group(*lines, Text(message, style="bold"), *map(Text, hints)),
     )
 
 
@@ -125,11 +125,11 @@ def _message(place: _Place, *, changed: bool, left: int) -> str:
     return f"{name} {what}, {open_questions}"
 
 
-def _hint(place: _Place, *, reviewed: bool) -> str:
+def _hints(place: _Place, *, reviewed: bool) -> list[str]:
     beside = "" if place.file == Path("unify.toml").resolve() else f" --config {os.path.relpath(place.file)}"
     is_reviewed = reviewed or (place.existing is not None and place.existing.staging.reviewed)
-    first = "" if is_reviewed else " Set reviewed = true in [staging] before `unify-db dry-run`."
-    return f"Next: `unify-db plan{beside}` shows what would move, collide and be edited.{first}"
+    first = [] if is_reviewed else ["Set reviewed = true in [staging] before `unify-db dry-run`."]
+    return [f"Next: `unify-db plan{beside}` shows what would move, collide and be edited.", *first]
 
 
 def _facts(found: Discovery, left: Sequence[OpenQuestion], place: _Place, *, changed: bool) -> dict[str, Any]:
@@ -187,9 +187,11 @@ def _wrapped(text: str, *, indent: str = "      ", style: str = "dim") -> Iterat
 
 def _databases(found: Discovery) -> Iterator[Text]:
     chosen = {s.path: s for s in found.sources}
+    order = {path: number for number, path in enumerate(chosen)}
     width = max((len(str(d.path)) for d in found.databases), default=0)
     for group, style in (("Databases", ""), ("Not taken for a source", "dim")):
         finds = [d for d in found.databases if (d.path in chosen) == (group == "Databases")]
+        finds.sort(key=lambda d: order.get(d.path, 0))
         if finds:
             yield Text("")
             yield Text(group, style="bold")

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from unified_db.errors import MissingSourceError, UsageError
 from unified_db.migration.config import parse_config
 from unified_db.migration.discovery import sources_in_use
+from unified_db.migration.discovery.bodies import propose_write
 from unified_db.migration.discovery.databases import find_databases
 from unified_db.migration.discovery.finds import (
     DatabaseFind,
@@ -92,8 +93,9 @@ def discover(root: Path, *, file: Path | None = None, target: Path | None = None
         )
         if look.server
         else (),
+        write=propose_write(look.application, look.files),
         edits=(),
-        renames=tuple(_renames(databases, moved)),
+        renames=() if look.reading.disagreements else tuple(_renames(databases, moved)),
         reaching=_reaching(root, moved, place, file=file or root / "unify.toml"),
     )
     return discovery.model_copy(update={"questions": find_questions(discovery)})

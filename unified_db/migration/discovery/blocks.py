@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tomlkit
 
 _WIDTH = 100
 _COMMENT_COLUMN = 44
 
-Value = str | bool | int | float | Sequence[str]
-
-
-class Inline(str):
-    """TOML as it is to stand there."""
-
-    __slots__ = ()
+Value = str | bool | int | float | Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,6 @@ def _wrap(text: str, *, first: str, rest: str) -> Iterator[str]:
 
 def write_value(value: Value) -> str:
     """*value* as TOML; a text of several lines as one that keeps them."""
-    if isinstance(value, Inline):
-        return str(value)
     if isinstance(value, str) and "\n" in value:
         escaped = value.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
         if _has_control(escaped):
@@ -109,7 +102,15 @@ def write_value(value: Value) -> str:
         return f'"""\n{escaped}"""' if not escaped.endswith('"') else str(tomlkit.item(value).as_string())
     if isinstance(value, str | bool | int | float):
         return str(tomlkit.item(value).as_string())
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{write_key(k)} = {write_value(v)}" for k, v in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     return f"[{', '.join(write_value(v) for v in value)}]"
+
+
+def write_key(name: str) -> str:
+    """*name* as a key, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else write_value(name)
 
 
 def _has_control(text: str) -> bool:

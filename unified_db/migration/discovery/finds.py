@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import JsonValue
+
 from unified_db.migration.records import Record
 
 DatabaseKind = Literal["checkpoints", "store", "application", "other"]
@@ -192,10 +194,12 @@ class SuiteFind(Record):
 
 
 class RequestFind(Record):
-    """A route that the benchmark could ask: GET without values that nobody knows.
+    """A route that the benchmark could ask.
 
     Attributes:
         values: A SELECT that gives what is named in braces in the path; empty where nothing is.
+        body: Of a request that writes what it sends; None for none.
+        status: Of a good answer.
     """
 
     name: str
@@ -204,6 +208,8 @@ class RequestFind(Record):
     why: str
     sure: bool
     values: str = ""
+    body: dict[str, JsonValue] | None = None
+    status: int = 200
 
 
 class EditProposal(Record):

@@ -49,6 +49,7 @@ class Discovery(Record):
         databases: Every SQLite file of the tree, and those that a setting names.
         sources: The databases that may move; those that are `sure` do.
         python: The application's interpreter, relative to the root; empty for the one that runs unify-db.
+        write: A request that changes state, for a person to look at; None where none can be told.
         reaching: Names of settings that let a staged copy act on the world.
         questions: In the order in which they are asked.
     """
@@ -63,6 +64,7 @@ class Discovery(Record):
     server: ServerFind | None
     suites: tuple[SuiteFind, ...]
     requests: tuple[RequestFind, ...]
+    write: RequestFind | None
     edits: tuple[EditProposal, ...]
     renames: tuple[Rename, ...]
     reaching: tuple[str, ...]

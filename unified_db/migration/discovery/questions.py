@@ -97,7 +97,13 @@ def _about_rehearsal(found: Discovery) -> Iterator[OpenQuestion]:
             "No test suite was found. Which command tests the application? Without one the gate is closed."
         )
         yield OpenQuestion(about="suite", sentence=sentence, answer="none")
-    if found.server is not None:
+    if found.write is not None:
+        sentence = (
+            f"Does {found.write.method} {found.write.path} write, with the values that unify.toml proposes? "
+            "Then the benchmark sends it to copies of the application."
+        )
+        yield OpenQuestion(about="benchmark.request", sentence=sentence, answer="confirm")
+    elif found.server is not None:
         sentence = "Which request writes? Without one, writing under load is not measured."
         yield OpenQuestion(about="benchmark.request", sentence=sentence, answer="none")
     sentence = "A rehearsal runs the application for real, on a copy. Have you looked at what it would reach?"

@@ -56,7 +56,13 @@ def _of_route(route: Route, threads: Sequence[str]) -> RequestFind | None:
         sure = sure and known
     why = f"{route.place}, which asks who calls ({route.guarded})" if route.guarded else route.place
     return RequestFind(
-        name=_name(route.path), method="GET", path=route.path, why=why, sure=sure, values=values
+        name=_name(route.path),
+        method="GET",
+        path=route.path,
+        why=why,
+        sure=sure,
+        values=values,
+        status=route.status,
     )
 
 

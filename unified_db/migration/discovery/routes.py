@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -44,9 +44,10 @@ class Route:
 
     Attributes:
         parameters: Names in the path.
-        needs: Required parameters of the query, header or body.
+        needs: Names of the required parameters of the query, header or body.
         guarded: What suggests that a caller has to prove who they are; else empty.
         plain: False where the answer is a stream, a file or a redirection.
+        takes: What is needed, each with its type as it is written there.
     """
 
     method: str
@@ -56,6 +57,9 @@ class Route:
     needs: tuple[str, ...]
     guarded: str
     plain: bool
+    takes: tuple[tuple[str, str], ...]
+    status: int
+    module: Module = field(repr=False)
 
 
 @dataclass
@@ -179,20 +183,26 @@ def _routes_at(
     else:
         return
     names = tuple(_PARAMETER.findall(path))
+    takes = tuple(_needs(function, names)) if router.framework == "fastapi" else ()
     for method in methods:
         yield Route(
             method=method,
             path=_PARAMETER.sub(r"{\1}", path),
             place=f"{router.module.file}:{function.lineno}",
             parameters=names,
-            needs=tuple(_needs(function, names)) if router.framework == "fastapi" else (),
+            needs=tuple(name for name, _ in takes),
             guarded=_guard_of(decorator) or _guard_on(function),
             plain=not _NO_PLAIN_ANSWER.search(ast.unparse(function)),
+            takes=takes,
+            status=_status(keyword(decorator, "status_code"), router.module),
+            module=router.module,
         )
 
 
-def _needs(function: ast.FunctionDef | ast.AsyncFunctionDef, in_path: tuple[str, ...]) -> Iterator[str]:
-    """Parameters that a caller has to give, and that are not in the path."""
+def _needs(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, in_path: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Parameters that a caller has to give and that are not in the path, each with its type."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     gap = len(positional) - len(arguments.defaults)
@@ -206,7 +216,14 @@ def _needs(function: ast.FunctionDef | ast.AsyncFunctionDef, in_path: tuple[str,
             isinstance(default, ast.Call) and bool(default.args) and _is_ellipsis(default.args[0])
         )
         if required and argument.arg != "self":
-            yield argument.arg
+            yield argument.arg, annotation
+
+
+def _status(node: ast.expr | None, module: Module) -> int:
+    """The status of a good answer; `status.HTTP_201_CREATED` says its number, too."""
+    value = constant(node, module)
+    named = re.search(r"HTTP_(\d{3})", dotted_name(node))
+    return value if isinstance(value, int) else int(named[1]) if named else 200
 
 
 def _is_ellipsis(node: ast.expr) -> bool:
@@ -288,9 +305,7 @@ def _below(
     for route in router.routes:
         path = "/" + (here + route.path).lstrip("/")
         names = tuple(_PARAMETER.findall(path))
-        yield Route(
-            *(route.method, path, route.place, names, route.needs, route.guarded or guarded, route.plain)
-        )
+        yield replace(route, path=path, parameters=names, guarded=route.guarded or guarded)
     for child, mount, guard in router.mounted:
         if mount is not None and child in routers:
             yield from _below(

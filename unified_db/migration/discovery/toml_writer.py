@@ -16,7 +16,6 @@ from unified_db import files
 from unified_db.migration.config import load_config, parse_config
 from unified_db.migration.discovery.blocks import (
     Block,
-    Inline,
     Key,
     asked,
     comment_out,
@@ -25,7 +24,7 @@ from unified_db.migration.discovery.blocks import (
     title,
     write_value,
 )
-from unified_db.migration.discovery.finds import EditProposal
+from unified_db.migration.discovery.finds import EditProposal, RequestFind
 from unified_db.migration.discovery.outcome import Discovery
 from unified_db.migration.discovery.questions import name_edit
 
@@ -297,24 +296,35 @@ class _Page:
         ]
         lines += [line for block in self._request_blocks() for line in block.lines()]
         if self._found.server is not None:
-            example = (
-                Key("name", "chat"),
-                Key("method", "POST"),
-                Key("path", "/api/chat"),
-                Key("body", Inline('{ message = "hello", thread_id = "bench-{uuid}" }')),
-                Key("changes", True, "it writes: {uuid} makes a thread of its own each time"),
-            )
-            questions = self._open("benchmark.request")
-            lines += Block("[[benchmark.request]]", example, questions=questions, active=False).lines()
+            lines += self._write_block().lines()
         return lines
+
+    def _write_block(self) -> Block:
+        example = RequestFind(
+            name="chat",
+            method="POST",
+            path="/api/chat",
+            why="An example",
+            sure=False,
+            body={"message": "hello", "thread_id": "bench-{uuid}"},
+        )
+        request = self._found.write or example
+        return Block(
+            header="[[benchmark.request]]",
+            keys=(
+                *_request_keys(request),
+                Key("changes", True, "it writes: {uuid} makes a thread or row of its own each time"),
+            ),
+            notes=(f"{request.why}.",),
+            questions=self._open("benchmark.request"),
+            active=self._is_active("benchmark.request", sure=False),
+        )
 
     def _request_blocks(self) -> Iterator[Block]:
         for request in self._found.requests:
-            keys = [Key("name", request.name), Key("method", request.method), Key("path", request.path)]
-            keys += [Key("values", request.values)] if request.values else []
             yield Block(
                 header="[[benchmark.request]]",
-                keys=tuple(keys),
+                keys=tuple(_request_keys(request)),
                 notes=(f"{request.why}.",),
                 questions=() if request.sure else ("Does it answer 200 as it stands?",),
                 active=request.sure,
@@ -381,6 +391,16 @@ class _Page:
             "[archive]",
             Key("retention_days", 30, "how long the old files are kept").line(),
         ]
+
+
+def _request_keys(request: RequestFind) -> Iterator[Key]:
+    yield from (Key("name", request.name), Key("method", request.method), Key("path", request.path))
+    if request.body is not None:
+        yield Key("body", request.body)
+    if request.values:
+        yield Key("values", request.values)
+    if request.status != 200:
+        yield Key("expect_status", request.status)
 
 
 def _edit_keys(edit: EditProposal) -> Iterator[Key]:
