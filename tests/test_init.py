@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, Done, look_at, unify
+from flows.answers import Answer
+from flows.initiate import initiate
+from tests.conftest import REPOSITORY, Done, look_at, unify, unify_without_privileges
 from tests.migration.discovery.trees import ALEMBIC, CHECKPOINTS, NOTES, plant, plant_databases
+from unified_db.errors import UnifyError, UsageError
 from unified_db.migration.config import load_config
 
 MAIN = """
@@ -44,6 +47,11 @@ def init(root: Path, *arguments: object) -> Done:
     return unify("init", *arguments, cwd=root)
 
 
+def look(folder: Path | None, config: Path | None = None) -> Answer:
+    """What the verb answers, without a process of its own."""
+    return initiate(folder, config, asks=False)
+
+
 def test_it_writes_the_configuration_and_ends_with_the_next_step(root):
     done = init(root)
     assert done.exit_code == 0
@@ -55,7 +63,7 @@ def test_it_writes_the_configuration_and_ends_with_the_next_step(root):
 
 
 def test_databases_settings_and_questions_are_told_with_their_reasons(root):
-    answer = init(root).answer
+    answer = look(root).facts
     kinds = {d["path"]: (d["kind"], bool(d["decoy"])) for d in answer["databases"]}
     assert kinds == {
         "data/app.db": ("application", False),
@@ -67,24 +75,23 @@ def test_databases_settings_and_questions_are_told_with_their_reasons(root):
 
 
 def test_a_second_call_changes_nothing_and_says_so(root):
-    assert init(root).answer["changed"]
+    assert look(root).facts["changed"]
     before = look_at(root)
-    again = init(root)
+    again = look(root)
     assert again.exit_code == 0
-    assert not again.answer["changed"]
-    assert "not changed" in again.answer["message"]
+    assert not again.facts["changed"]
+    assert "not changed" in again.message
     assert look_at(root) == before
 
 
 def test_the_folder_and_the_file_may_be_named(root, tmp_path):
     elsewhere = tmp_path / "settings"
     elsewhere.mkdir()
-    done = init(tmp_path, root, "--config", elsewhere / "move.toml")
-    assert done.exit_code == 0
+    assert look(root, elsewhere / "move.toml").exit_code == 0
     assert load_config(elsewhere / "move.toml").root == root
     assert not (root / "unify.toml").exists()
     # From now on the file knows which folder it is about.
-    assert not init(tmp_path, "--config", elsewhere / "move.toml").answer["changed"]
+    assert not look(None, elsewhere / "move.toml").facts["changed"]
 
 
 def test_people_see_what_was_found_and_why(root):
@@ -107,35 +114,31 @@ def test_people_see_what_was_found_and_why(root):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("folder", "config", "said"),
     [
-        pytest.param(["nowhere"], "no folder", id="a-folder-that-is-not-there"),
-        pytest.param(["empty"], "no SQLite file", id="a-folder-without-a-database"),
-        pytest.param(
-            ["--config", "nowhere/unify.toml"], "no folder", id="a-place-for-the-file-that-is-not-there"
-        ),
+        pytest.param("nowhere", None, "no folder", id="a-folder-that-is-not-there"),
+        pytest.param("empty", None, "no SQLite file", id="a-folder-without-a-database"),
+        pytest.param(".", "nowhere/unify.toml", "no folder", id="a-place-for-the-file-that-is-not-there"),
     ],
 )
-def test_wrong_use_ends_with_2_and_a_way_out(root, arguments, said):
+def test_wrong_use_ends_with_2_and_a_way_out(root, folder, config, said):
     (root / "empty").mkdir()
-    done = init(root, *arguments)
-    assert done.exit_code == 2
-    assert said in done.answer["message"]
-    assert done.answer["hint"]
+    with pytest.raises(UnifyError, match=said) as refused:
+        look(root / folder, root / config if config else None)
+    assert refused.value.exit_code == 2
+    assert refused.value.hint
 
 
 def test_a_configuration_of_another_folder_is_not_added_to(root, tmp_path):
-    init(root)
+    look(root)
     other = plant_databases(tmp_path / "other", {"a.db": NOTES, "b.db": CHECKPOINTS})
     before = (root / "unify.toml").read_bytes()
-    done = init(tmp_path, other, "--config", root / "unify.toml")
-    assert done.exit_code == 2
+    with pytest.raises(UsageError, match="not about"):
+        look(other, root / "unify.toml")
     assert (root / "unify.toml").read_bytes() == before
 
 
 def test_a_folder_that_may_not_be_written_to_is_told_as_such(root):
-    from tests.conftest import unify_without_privileges
-
     root.chmod(0o555)
     try:
         done = unify_without_privileges("init", cwd=root)
