@@ -18,7 +18,7 @@ from flows.answers import Answer, show
 from unified_db.errors import UsageError
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.discover import discover
-from unified_db.migration.discovery.finds import DatabaseFind, PathSetting
+from unified_db.migration.discovery.finds import DatabaseFind, EditProposal, PathSetting
 from unified_db.migration.discovery.outcome import Discovery, OpenQuestion
 from unified_db.migration.discovery.questions import still_open
 from unified_db.migration.discovery.toml_writer import write_config
@@ -254,13 +254,23 @@ def _kind(is_async: bool) -> str:
     return " (async)" if is_async else " (sync)"
 
 
-def _edit_line(edit: Any) -> str:
+def _edit_line(edit: EditProposal) -> str:
     key = edit.key or edit.name or ""
     if edit.kind == "python-import":
         key = f"{edit.old} → {edit.new}"
+    elif edit.kind == "requirement":
+        key = "a line for the runtime"
     elif edit.value is not None:
         key = f"{key} → {edit.value}"
+    elif edit.new is not None:
+        key = _changed_line(edit.old or "", edit.new)
     return f"{'' if edit.sure else '? '}{edit.file}  {' '.join(key.split())}"
+
+
+def _changed_line(old: str, new: str) -> str:
+    """The first line of *new* that *old* does not have."""
+    known = set(old.splitlines())
+    return next((line for line in new.splitlines() if line not in known), new).strip()
 
 
 def _rehearsal(found: Discovery) -> Iterator[Text]:

@@ -23,6 +23,7 @@ from unified_db.migration.discovery.finds import (
     TreeReading,
 )
 from unified_db.migration.discovery.outcome import Discovery, Rename
+from unified_db.migration.discovery.proposals import propose_edits
 from unified_db.migration.discovery.questions import find_questions
 from unified_db.migration.discovery.reading import read_tree
 from unified_db.migration.discovery.requests import find_requests
@@ -94,7 +95,7 @@ def discover(root: Path, *, file: Path | None = None, target: Path | None = None
         if look.server
         else (),
         write=propose_write(look.application, look.files),
-        edits=(),
+        edits=propose_edits(root, look.reading, place, [s.path for s in moved]),
         renames=() if look.reading.disagreements else tuple(_renames(databases, moved)),
         reaching=_reaching(root, moved, place, file=file or root / "unify.toml"),
     )

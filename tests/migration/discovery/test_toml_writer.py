@@ -57,6 +57,11 @@ def test_what_is_sure_is_a_configuration_that_can_be_loaded(root):
     assert str(config.target.path) == "data/unified_app.sqlite"
     assert [s.name for s in config.suite] == ["tests"]
     assert [r.path for r in config.benchmark.request] == ["/health"]
+    assert {(str(e.file), e.kind) for e in config.edit} >= {
+        ("main.py", "python-constant"),
+        ("main.py", "python-import"),
+        ("requirements.txt", "requirement"),
+    }
     assert not config.staging.reviewed
 
 

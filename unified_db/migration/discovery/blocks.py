@@ -75,6 +75,13 @@ def asked(*sentences: str) -> list[str]:
     return [line for sentence in sentences for line in _wrap(sentence, first="# ? ", rest="#   ")]
 
 
+def sentence(text: str) -> str:
+    """*text* with a capital letter and a full stop, unless it begins with a path or a name."""
+    first = text.split(" ", 1)[0]
+    begun = text if re.search(r"[\W_\d]", first) else text[:1].upper() + text[1:]
+    return begun if begun.endswith((".", "?")) else f"{begun}."
+
+
 def comment_out(line: str) -> str:
     """*line* as a comment."""
     return f"# {line}".rstrip()
@@ -100,6 +107,8 @@ def write_value(value: Value) -> str:
             return str(tomlkit.item(value).as_string())
         # TOML takes no notice of the newline right behind the quotes.
         return f'"""\n{escaped}"""' if not escaped.endswith('"') else str(tomlkit.item(value).as_string())
+    if isinstance(value, str) and '"' in value and not re.search(r"[\x00-\x1f\x7f']", value):
+        return f"'{value}'"
     if isinstance(value, str | bool | int | float):
         return str(tomlkit.item(value).as_string())
     if isinstance(value, Mapping):

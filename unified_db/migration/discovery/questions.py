@@ -41,7 +41,7 @@ def _questions(found: Discovery) -> Iterator[OpenQuestion]:
     for edit in (e for e in found.edits if not e.sure):
         yield OpenQuestion(
             about=name_edit(edit),
-            sentence=f"{edit.file}: {edit.why} Make this edit?",
+            sentence=f"{edit.file}: {edit.why.rstrip('.')}. Make this edit?",
             answer="confirm",
         )
     yield from (OpenQuestion(about="reading", sentence=ask, answer="none") for ask in found.reading.asks)

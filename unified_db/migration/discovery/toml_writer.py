@@ -20,6 +20,7 @@ from unified_db.migration.discovery.blocks import (
     asked,
     comment_out,
     comments,
+    sentence,
     squeeze,
     title,
     write_value,
@@ -217,7 +218,7 @@ class _Page:
             yield Block(
                 header="[[source]]",
                 keys=tuple(keys),
-                notes=(f"{source.why}.",),
+                notes=(sentence(source.why),),
                 questions=self._open(about),
                 active=self._is_active(about, sure=source.sure),
             )
@@ -253,7 +254,7 @@ class _Page:
             yield Block(
                 header="[[edit]]",
                 keys=tuple(_edit_keys(edit)),
-                notes=(edit.why,) if edit.sure or about in self._answers else (),
+                notes=(sentence(edit.why),) if edit.sure or about in self._answers else (),
                 questions=self._open(about),
                 active=self._is_active(about, sure=edit.sure),
             )
@@ -279,7 +280,7 @@ class _Page:
             yield Block(
                 header="[[suite]]",
                 keys=(Key("name", suite.name), Key("command", suite.command), Key("timeout_s", 600)),
-                notes=(f"{suite.why}.",),
+                notes=(sentence(suite.why),),
                 questions=self._open(about),
                 active=self._is_active(about, sure=suite.sure),
             )
@@ -315,7 +316,7 @@ class _Page:
                 *_request_keys(request),
                 Key("changes", True, "it writes: {uuid} makes a thread or row of its own each time"),
             ),
-            notes=(f"{request.why}.",),
+            notes=(sentence(request.why),),
             questions=self._open("benchmark.request"),
             active=self._is_active("benchmark.request", sure=False),
         )
@@ -325,7 +326,7 @@ class _Page:
             yield Block(
                 header="[[benchmark.request]]",
                 keys=tuple(_request_keys(request)),
-                notes=(f"{request.why}.",),
+                notes=(sentence(request.why),),
                 questions=() if request.sure else ("Does it answer 200 as it stands?",),
                 active=request.sure,
             )
