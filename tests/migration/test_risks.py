@@ -438,5 +438,8 @@ def test_a_real_split_brain_is_refused_until_the_edits_bring_both_together(app: 
     dotenv = {"file": ".env", "kind": "dotenv", "key": "DATABASE_URL", "value": url}
     with pytest.raises(ConfigError, match="does not agree with itself"):
         risks.require_one_mind(app.config(dotenv), reading)
-    code = {"file": "app.py", "kind": "text", "old": "sqlite:///./old.db", "new": url}
+    apart = {"file": "app.py", "kind": "text", "old": "sqlite:///./old.db", "new": "sqlite:///./other.db"}
+    with pytest.raises(ConfigError, match="does not agree with itself"):
+        risks.require_one_mind(app.config(dotenv, apart), reading)
+    code = {**apart, "new": url}
     risks.require_one_mind(app.config(dotenv, code), reading)
