@@ -6,17 +6,23 @@ written below, and what a machine says of itself (free space, its environment) i
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import rich._export_format as rich_format
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 from sqlalchemy import create_engine
 
+from flows.initiate import initiate
 from flows.review import review
 from unified_db.migration import account, plan
 from unified_db.migration.config import load_config
@@ -151,23 +157,41 @@ def take(title: str, shown: RenderableType) -> str:
     console = Console(
         record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    console.print(shown, soft_wrap=True)
+    console.print(shown)
     # Fonts from elsewhere are loaded by nobody who shows a picture of a README.
     code_format = re.sub(r"@font-face \{.*?\}\n", "", rich_format.CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=code_format)
 
 
+def picture_init() -> str:
+    """What a first look at the small application finds."""
+    with _application() as root:
+        answer = initiate(root, None, asks=False)
+        assert isinstance(answer.page, Group)
+        first = Text.assemble("Looked at ", ("/srv/chat", "bold"))
+        return take("unify-db init", Group(first, *answer.page.renderables[1:]))
+
+
 def picture_plan() -> str:
     """The review of the small application."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder).resolve() / "chat"
-        root.mkdir()
-        build_tree(root)
+    with _application() as root:
         (root / "unify.toml").write_text(_CONFIGURATION)
         config = load_config(root)
         run = create_run(config.state_folder)
         run.save("plan", _of_no_machine(plan.make_plan(config, run)))
         return take("unify-db plan", review(account.load_account(run)))
+
+
+@contextlib.contextmanager
+def _application() -> Iterator[Path]:
+    """The small application in a folder of its own, which is the working folder, in an empty environment."""
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": str(_WIDTH)}
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, environment, clear=True):
+        root = Path(folder).resolve() / "chat"
+        root.mkdir()
+        build_tree(root)
+        with contextlib.chdir(root):
+            yield root
 
 
 def _of_no_machine(made: MigrationPlan) -> MigrationPlan:
@@ -176,7 +200,7 @@ def _of_no_machine(made: MigrationPlan) -> MigrationPlan:
     return made.model_copy(update={"space": (space,), "reaching": (), "sources": sources})
 
 
-PICTURES = {"plan.svg": picture_plan}
+PICTURES = {"init.svg": picture_init, "plan.svg": picture_plan}
 
 
 def main() -> None:
