@@ -6,12 +6,10 @@ One prepared application for all of them. `docs/runtime.md` has a test of its ow
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from flows import reference
+from flows import cli, reference
 from tests.migration.test_approval import Asking
 from tests.prefect_side.tiny_application import TinyApplication
 from tests.test_docs import load
@@ -59,10 +57,10 @@ class Reader:
         typed: What was typed so far.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self.typed: set[str] = set()
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._output = output
 
     def type(self, command: str, *, exit_code: int = 0, **stands_for: object) -> dict[str, Any]:
         """Run *command* with its words in capitals filled in; its JSON answer."""
@@ -73,17 +71,13 @@ class Reader:
         words = [str(stands_for.get(w, w)) for w in words]
         # Through Prefect the same takes longer, and other tests do it.
         words += ["--no-prefect"] if verb in {"run", "dry-run"} else []
-        done = subprocess.run(
-            [sys.executable, "-m", "unified_db._launcher", verb, "--json", *words],
-            cwd=self.folder,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        assert done.returncode == exit_code, f"{command}: {done.stderr}\n{done.stdout}"
-        answer: dict[str, Any] = json.loads(done.stdout)
+        self._output.readouterr()
+        with contextlib.chdir(self.folder):
+            # In this process, since a new one takes a second to begin; tests/test_cli.py starts them.
+            ended = cli._run_app([verb, "--json", *words])
+        printed, told = self._output.readouterr()
+        assert ended == exit_code, f"{command}: {told}\n{printed}"
+        answer: dict[str, Any] = json.loads(printed)
         return answer
 
 
@@ -94,9 +88,11 @@ def tiny(tmp_path: Path) -> Iterator[TinyApplication]:
     application.stop()
 
 
-def test_every_command_of_the_documents_does_what_it_is_shown_for(tiny: TinyApplication) -> None:
-    reader = Reader(tiny.root)
-    look_at_a_new_application(tiny.root.parent / "chat", typed=reader.typed)
+def test_every_command_of_the_documents_does_what_it_is_shown_for(
+    tiny: TinyApplication, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = Reader(tiny.root, capfd)
+    look_at_a_new_application(reader, tiny.root.parent / "chat")
     look_and_rehearse(reader)
     decide_against(reader, tiny)
     move_and_take_back(reader, tiny)
@@ -104,16 +100,16 @@ def test_every_command_of_the_documents_does_what_it_is_shown_for(tiny: TinyAppl
     assert SHOWN - reader.typed - EXCUSED.keys() == set(), "shown, neither typed nor excused"
 
 
-def look_at_a_new_application(root: Path, *, typed: set[str]) -> None:
+def look_at_a_new_application(reader: Reader, root: Path) -> None:
     """The application of the README's pictures."""
     root.mkdir()
     load("pictures").build_tree(root)
-    reader = Reader(root)
+    usual, reader.folder = reader.folder, root
     assert len(reader.type("unify-db init")["sources"]) == 2
     plan = reader.type("unify-db plan")["plan"]
     assert [s["label"] for s in plan["sources"]] == ["data/app.db", "data/checkpoints.sqlite"]
     assert {r["name"] for r in plan["risks"]} >= {"sync-beside-async", "copied-as-a-file"}
-    typed |= reader.typed
+    reader.folder = usual
 
 
 def look_and_rehearse(reader: Reader) -> None:
