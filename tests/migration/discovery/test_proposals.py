@@ -35,7 +35,9 @@ def make(root: Path, edits: Sequence[EditProposal]) -> None:
 @pytest.mark.parametrize(
     ("path", "head", "kind", "new"),
     [
-        pytest.param('"c.db"', "", "text", 'from_conn_string("data/unified.db")', id="literal-in-the-call"),
+        pytest.param(
+            '"c.db"', "", "python-literal", 'from_conn_string("data/unified.db")', id="literal-in-the-call"
+        ),
         pytest.param("DB", 'DB = "./c.db"\n', "python-constant", 'DB = "./data/unified.db"', id="constant"),
         pytest.param(
             "DB",
@@ -68,15 +70,17 @@ def make(root: Path, edits: Sequence[EditProposal]) -> None:
         pytest.param(
             "DB",
             "import os\nHERE = os.path.dirname(__file__)\nDB = os.path.join(HERE, 'old', 'c.db')\n",
-            "text",
+            "python-literal",
             "os.path.join(HERE, 'old', '../data/unified.db')",
             id="joined-in-three-parts",
         ),
         pytest.param(
-            "f'{DIR}/c.db'", "DIR = './old'\n", "text", "f'{DIR}/../data/unified.db'", id="f-string"
+            "f'{DIR}/c.db'", "DIR = './old'\n", "python-literal", "f'{DIR}/../data/unified.db'", id="f-string"
         ),
-        pytest.param("DIR + '/c.db'", "DIR = 'data'\n", "text", "DIR + '/unified.db'", id="plus"),
-        pytest.param("'%s/c.db' % DIR", "DIR = 'data'\n", "text", "'%s/unified.db' % DIR", id="percent"),
+        pytest.param("DIR + '/c.db'", "DIR = 'data'\n", "python-literal", "DIR + '/unified.db'", id="plus"),
+        pytest.param(
+            "'%s/c.db' % DIR", "DIR = 'data'\n", "python-literal", "'%s/unified.db' % DIR", id="percent"
+        ),
     ],
 )
 def test_an_edit_keeps_the_style_of_its_setting(
@@ -152,12 +156,20 @@ def test_what_names_another_file_is_left_alone(tmp_path: Path) -> None:
     assert not [e for e in edits if e.kind == "dotenv"]
 
 
-def test_two_names_on_one_line_are_one_edit(tmp_path: Path) -> None:
+def test_two_names_of_one_constant_are_both_edited(tmp_path: Path) -> None:
     code = "import sqlite3\nALL = ('a.db', 'c.db')\nfor name in ALL:\n    sqlite3.connect(name)\n"
     edits = propose(tmp_path, {"app.py": code}, "a.db", "c.db")
-    assert [(e.kind, e.new) for e in edits] == [("text", f"ALL = ('{TARGET}', '{TARGET}')")]
+    assert [(e.kind, e.name, e.old) for e in edits] == [
+        ("python-literal", "ALL", "a.db"),
+        ("python-literal", "ALL", "c.db"),
+    ]
     make(tmp_path, edits)
     assert f"ALL = ('{TARGET}', '{TARGET}')" in (tmp_path / "app.py").read_text(encoding="utf-8")
+
+
+def test_a_scripts_line_is_one_edit_that_a_person_confirms(tmp_path: Path) -> None:
+    edits = propose(tmp_path, {"backup.sh": "A_DB=a.db C_DB=c.db\n"}, "a.db", "c.db")
+    assert [(e.kind, e.new, e.sure) for e in edits] == [("text", f"A_DB={TARGET} C_DB={TARGET}", False)]
 
 
 def test_a_key_of_a_yaml_file_is_edited_there(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from unified_db.migration.config import EditConfig
 from unified_db.migration.discovery import support_edits
 from unified_db.migration.discovery.finds import EditProposal, PathSetting, SaverUse, TreeReading
 from unified_db.migration.discovery.libraries import REPLACEMENTS
-from unified_db.migration.discovery.literals import line_edit
+from unified_db.migration.discovery.literals import line_edit, scope_name
 from unified_db.migration.discovery.paths import read_name
 from unified_db.migration.discovery.reading import read_tree
 from unified_db.migration.discovery.tree import Tree
@@ -117,11 +117,28 @@ class _Proposer:
                 file=file, kind="python-default", name=setting.key, value=value, why=why, sure=True
             )
         text = self._tree.text(file)
+        yield from self._literal(setting, value)
         shell = kind == "environment"
         line = setting.place.line
         found = line_edit(text, line, setting.raw, value, quoted=not shell) if text is not None else None
         if found is not None and kind not in _KEYED:
             yield EditProposal(file=file, kind="text", old=found[0], new=found[1], why=why, sure=not shell)
+
+    def _literal(self, setting: PathSetting, value: str) -> Iterator[EditProposal]:
+        """An edit of the literal by its value, for those that no constant and no parameter has alone."""
+        file = setting.place.file
+        module = self._tree.module(file) if file.endswith(".py") else None
+        name = scope_name(module, setting.place.line, setting.raw) if module is not None else None
+        if name is not None:
+            yield EditProposal(
+                file=file,
+                kind="python-literal",
+                name=name or None,
+                old=setting.raw,
+                new=value,
+                why=_reason(setting),
+                sure=True,
+            )
 
     def _changes(self, edit: EditProposal) -> bool:
         """True where the edit applies to the file as it is, and changes it."""
@@ -198,7 +215,7 @@ def _same_line(edit: EditProposal) -> tuple[str, ...]:
     """The same for edits of kind `text` that are about one line, for any others where they are equal."""
     if edit.kind == "text":
         return edit.file, edit.kind, edit.old or ""
-    return edit.file, edit.kind, edit.key or edit.name or "", edit.value or ""
+    return edit.file, edit.kind, edit.key or edit.name or "", edit.value or "", edit.old or ""
 
 
 def _path_of(raw: str) -> str:

@@ -36,17 +36,17 @@ def choose(tree: Tree, environment: Mapping[str, str]) -> Chosen:
     counted = {c: _count(tree, c, environment) for c in candidates}
     most = max((hits for hits, _ in counted.values()), default=0)
     best = [c for c in candidates if counted[c][0] == most]
-    name = best[0] or "."
+    where = best[0] or "the root"
     folder = tree.root / best[0]
     if not counted[best[0]][1]:
         return Chosen(folder, "no path is relative to the working folder")
     if most:
         word = "file" if most == 1 else "files"
-        return Chosen(folder, f"paths that are relative to {name} name {most} {word} that exist")
+        return Chosen(folder, f"paths that are relative to {where} name {most} {word} that exist")
     return Chosen(
         folder,
-        f"the imports of what starts begin in {name}",
-        (f"In which folder does the application run? Relative paths were taken from {name}.",),
+        f"the imports of what starts begin in {where}",
+        (f"In which folder does the application run? Relative paths were taken from {where}.",),
     )
 
 
