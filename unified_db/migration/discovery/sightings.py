@@ -31,7 +31,8 @@ from unified_db.migration.discovery.values import (
 )
 
 _READS = re.compile(r"getenv|environ|BaseSettings|Settings\b")
-_LITERAL = re.compile(r"sqlite[\w+]*:|\.(?:db3?|sqlite3?|sqlite-?db)\b", re.IGNORECASE)
+_LITERAL = re.compile(r"sqlite[\w+]*:|\.(?:db3?|sqlite3?|sqlite-?db)[\"']", re.IGNORECASE)
+_VALUE = re.compile(r"sqlite[\w+]*:|\.(?:db3?|sqlite3?|sqlite-?db)\b", re.IGNORECASE)
 _GETTERS = {"getenv", "get", "setdefault"}
 _NO_SETTINGS = re.compile(
     r"(?:.*lock.*\.(?:json|ya?ml|toml)|package(?:-lock)?\.json|pyproject\.toml|tsconfig.*\.json|unify\.toml|openapi\.json)",
@@ -64,11 +65,20 @@ class Reader:
 def find_readers(ev: Evaluator) -> dict[str, list[Reader]]:
     """By the variable's name in capitals, those who read it as the place of a SQLite file."""
     found: dict[str, list[Reader]] = {}
+    names = _sqlite_variables(ev)
+    telling = re.compile("|".join([_LITERAL.pattern, *map(re.escape, names)]), re.IGNORECASE)
     for file in ev.tree.mentioning(_READS):
-        module = ev.tree.module(file)
+        module = ev.tree.module(file) if telling.search(ev.tree.text(file) or "") else None
         for name, reader in _readers(ev, module) if module is not None else ():
             found.setdefault(name.upper(), []).append(reader)
     return found
+
+
+def _sqlite_variables(ev: Evaluator) -> set[str]:
+    """Variables that the environment or some dotenv file sets to the place of a SQLite file."""
+    keys = [k for file in ev.tree.dotenv_files for k in ev.environment.keys(file)]
+    named = {k.name for k in keys if looks_like_sqlite(k.text.text)}
+    return named | {n for n, value in ev.environment.real.items() if looks_like_sqlite(value)}
 
 
 def _readers(ev: Evaluator, module: Module) -> Iterator[tuple[str, Reader]]:
@@ -143,7 +153,7 @@ def add_rest(ev: Evaluator, settings: Settings) -> list[str]:
                 why = _why_unread(file, key.name, by_key, commented=key.commented)
                 _put(ev, settings, key.text, why, commented=key.commented, twin=by_key.get(key.name))
     for file in ev.tree.settings_files:
-        if not _NO_SETTINGS.fullmatch(PurePosixPath(file).name) and _LITERAL.search(ev.tree.text(file) or ""):
+        if not _NO_SETTINGS.fullmatch(PurePosixPath(file).name) and _VALUE.search(ev.tree.text(file) or ""):
             for text in _texts(documents.table(ev.tree, file)):
                 _put(ev, settings, text, "no code was found that loads it")
     asks: list[str] = []

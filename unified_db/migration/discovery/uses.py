@@ -29,9 +29,10 @@ from unified_db.migration.discovery.values import (
     few,
 )
 
+# Parsing takes most of the time, so a file is parsed only where it has one of these words.
 SEED = re.compile(
-    r"sqlite|create_engine|create_async_engine|engine_from_config|SQLModel|SQLALCHEMY_DATABASE_URI|databases",
-    re.IGNORECASE,
+    r"Sqlite(?:Saver|Store)|create_(?:async_)?engine\b|\bsqlite3\b|aiosqlite|SQLALCHEMY_DATABASE_URI"
+    r"|\bdatabases\.Database\b|from databases import|SQLDatabase|sqlite_utils|\bapsw\b|UnifiedDatabase"
 )
 _LOADERS = re.compile(r"load_dotenv|read_env")
 _FLASK_KEY = "SQLALCHEMY_DATABASE_URI"
