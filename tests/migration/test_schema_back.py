@@ -151,6 +151,11 @@ CARRIED = [
         "other.db: table happenings is new",
         id="a-table-under-another-name-stays-in-its-file",
     ),
+    pytest.param(
+        "ALTER TABLE events ADD COLUMN more; ALTER TABLE events RENAME TO happenings",
+        "other.db: view newest was changed",
+        id="a-table-that-what-was-there-before-refers-to-now",
+    ),
     pytest.param("DROP TABLE log; DROP TRIGGER logged;", "app.db: table log is gone", id="a-table-less"),
     pytest.param(
         "DROP INDEX by_text; CREATE UNIQUE INDEX by_text ON notes (text COLLATE NOCASE) WHERE id > 1;"

@@ -3,9 +3,9 @@
 Pure but for schemas that are compiled in memory. The rules:
 
 * What stands on a table (an index, a trigger) belongs to the source that has the table.
-* A new table belongs where the tables belong that its foreign keys name, or that name it: new tables
-  that refer to each other stay together. One that is defined as a table which is gone is that table
-  under a new name.
+* A new table belongs where the tables belong that its foreign keys name, and where that is which was
+  there before and refers to it now; new tables that refer to each other stay together. One that is
+  defined as a table which is gone is that table under a new name.
 * A view or trigger belongs where everything belongs that it reads and writes.
 * What refers to nothing belongs to the one source of kind "application" (or to the only source),
   LangGraph's own tables to the one source that holds such.
@@ -202,12 +202,19 @@ class _Judge:
         """The sources that the new *table* has to do with, other new tables aside."""
         refers = references[key_of(table)].tables | self._virtual_of(table)
         known = (self.owners.get(("table", name), frozenset[str]()) for name in refers)
-        labels = frozenset[str]().union(*known)
+        labels = frozenset(self._referring(table, references)).union(*known)
         if labels:
             return labels
         if langgraph.is_own_table(table):
             return self._only("store", "checkpoints") if "store" in table.name else self._only("checkpoints")
         return frozenset(self._former(table))
+
+    def _referring(self, table: SchemaObject, references: Mapping[Key, References]) -> Iterator[str]:
+        """The sources that had something which refers to *table* now, such as an index of it."""
+        name = table.name.lower()
+        for key in references.keys() & self._own.keys():
+            if name in references[key].tables or self._found[key].table.lower() == name:
+                yield self._own[key]
 
     def _virtual_of(self, table: SchemaObject) -> frozenset[str]:
         """The virtual table, in small letters, that *table* is a shadow of by its name."""
@@ -280,7 +287,7 @@ class _Judge:
         """What *old* has to become; what was refused is left as it is there."""
         theirs = {k for k, labels in self.owners.items() if labels == {old.label} and k in self._found}
         theirs |= {k for k in old.own if k in self._found and k not in self.owners}
-        refused = {k for k in self._found if k in old.own and k not in theirs}
+        refused = {k for k, labels in self.owners.items() if labels == _NOBODY and k in old.own}
         differing = {key_of(o) for o in self._differing()} & theirs
         lost = old.own.keys() - theirs - refused
         remade = {k[1] for k in differing | lost if k[0] in ("table", "view")}
