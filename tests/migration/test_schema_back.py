@@ -548,6 +548,15 @@ def test_a_united_table_is_not_carried_anew_once_an_old_file_is_back_in_its_plac
     assert query(move.sources[1], "SELECT k FROM t") == [("b",)]
 
 
+def test_rows_written_into_an_old_file_that_is_back_in_its_place_stay(tmp_path: Path) -> None:
+    move = switched(tmp_path)
+    die_in(files, "move_durably", 2, move.back)
+    assert not list(move.run.originals.glob("*other.db")), "it is back, and may be in use"
+    execute(move.sources[1], "INSERT INTO events (text) VALUES ('here already')")
+    move.back()
+    assert query(move.sources[1], "SELECT text FROM events") == [("x",), ("here already",)]
+
+
 def test_rows_written_between_a_kill_and_the_next_try_are_carried_too(tmp_path: Path) -> None:
     move = switched(tmp_path)
     die_in(files, "move_durably", 2, move.back)
