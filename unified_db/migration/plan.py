@@ -55,6 +55,9 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     _require_writable(config)
     sources = tuple(_read_source(config, s, scratch=run.path) for s in config.source)
     _require_one_encoding(sources)
+    # Before collisions: a split brain's two files have the same tables, and renaming them is no way out.
+    reading = read_tree(config.root, config.cwd, environment=processes.application_environment(config))
+    risks.require_one_mind(config, reading)
     layout = configured(config)
     places = place_all([(s.label, s.objects) for s in sources], layout)
     collisions = find_collisions(places, {s.label: s.kind for s in sources})
@@ -63,8 +66,6 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     space = tuple(_space_needs(config, sources, run))
     _require_space(space)
     _require_runtime(config)
-    reading = read_tree(config.root, config.cwd, environment=processes.application_environment(config))
-    risks.require_one_mind(config, reading)
     asking.read_sources(config, run)
     plan = MigrationPlan(
         run=run.name,
