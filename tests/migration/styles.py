@@ -1,6 +1,7 @@
 """The small applications of `tests/applications`: copied, filled by their own code, moved and taken back.
 
-Each of them sets its paths in another style. `expected/STYLE.toml` is how a person would configure its move.
+Each of them sets its paths in another style. `answers/STYLE.toml` is what a person adds to what `init`
+writes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import tomlkit
 
+from flows import initiate
 from flows.direct import Direct
 from tests.migration.filler import Filler
 from tests.migration.plain_move import state
@@ -41,12 +43,14 @@ class Style:
         writes: What adds a row that says "since" and a step to the thread "since": the path of a POST, or
             the arguments of a script.
         reads: What shows that row: the path of a GET, or the arguments of a script.
+        asks: What the questions are about that `init` leaves open beside the review of what a copy reaches.
     """
 
     name: str
     table: str
     writes: str
     reads: str
+    asks: tuple[str, ...] = ("app.stop", "benchmark.request")
 
 
 class Application:
@@ -76,18 +80,25 @@ class Application:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def configure(self, values: dict[str, Any]) -> MigrationConfig:
-        """Write *values* into `unify.toml`, with a free port and little time."""
-        app = {"port": processes.free_port(), **values.get("app", {})}
-        settings = {"staging": {"reviewed": True}, "cutover": {"soak_s": 0.2}}
-        self.toml.write_text(tomlkit.dumps({**settings, **values, "app": app}))
-        return load_config(self.toml)
+    def initiate(self) -> list[str]:
+        """Write `unify.toml` as `unify-db init --yes` does; what it still asks about."""
+        answer = initiate.initiate(self.root, None, asks=False)
+        asked = [question["about"] for question in answer.facts["questions"]]
+        return [about for about in asked if not about.startswith("edit ")]
 
-    def configure_by_hand(self) -> MigrationConfig:
-        """The configuration that a person would write."""
-        return self.configure(
-            tomlkit.parse((APPLICATIONS / "expected" / f"{self.style.name}.toml").read_text())
-        )
+    def answer(self) -> MigrationConfig:
+        """The configuration, once a person has answered what `init` asks.
+
+        Beside the answers a port that is free here, and a short watch.
+        """
+        document = tomlkit.parse(self.toml.read_text())
+        document["staging"]["reviewed"] = True
+        document["app"]["port"] = processes.free_port()
+        document["cutover"]["soak_s"] = 0.2
+        answers = APPLICATIONS / "answers" / f"{self.style.name}.toml"
+        more = "\n" + answers.read_text() if answers.exists() else ""
+        self.toml.write_text(tomlkit.dumps(document) + more)
+        return load_config(self.toml)
 
     def tree(self) -> dict[str, bytes]:
         """Every file of the application but databases, `unify.toml` and what running it leaves."""
@@ -109,20 +120,30 @@ def _is_data(path: Path) -> bool:
     return any(path.suffix.startswith(ending) for ending in (".db", ".sqlite", ".pid"))
 
 
+@dataclass
 class Move:
-    """The move of *app* to one file and back, by the phases of a run but for the benchmark.
+    """The move of *app* to one file and back.
 
-    Response times are no matter of how an application sets its paths, and measuring them takes a minute.
+    Attributes:
+        switched: The cut-over, once it was made.
     """
 
-    def __init__(self, app: Application, config: MigrationConfig) -> None:
-        self.app = app
-        self.config = config
-        self.run: RunFolder = create_run(config.state_folder)
-        files.write_durably(self.run.config, config.file.read_bytes())
+    app: Application
+    config: MigrationConfig
+    run: RunFolder
+    switched: CutoverRecord | None = None
+
+    @classmethod
+    def begin(cls, app: Application, config: MigrationConfig) -> Move:
+        """A new run, of which nothing is done yet."""
+        run = create_run(config.state_folder)
+        files.write_durably(run.config, config.file.read_bytes())
+        return cls(app, config, run)
 
     def rehearse(self) -> SuitesEvidence:
-        """All short of the switch; what the application's suites did on old files and on the unified one.
+        """All short of the switch but the benchmark; what the suites did on old files and on the unified one.
+
+        Response times are no matter of how an application sets its paths, and measuring takes a minute.
 
         Raises:
             UnifyError: A gate is closed, or the plan refuses.
@@ -150,16 +171,15 @@ class Move:
             log_file=self.run.path / "before.log",
         ).wait_ready(processes.ready_url(config, port=config.app.port), timeout_s=30)
 
-    def switch(self) -> CutoverRecord:
+    def switch(self) -> None:
         self.switched = cutover.perform_cutover(self.config, self.run)
-        return self.switched
 
     def write(self) -> str:
         """Have the application write a row and a step of a thread; what it shows then."""
-        if not self.config.app.start:
+        if self.config.app.start:
+            self._ask("POST", self.app.style.writes)
+        else:
             self.app.call(*self.app.style.writes.split())
-            return self.read()
-        self._ask("POST", self.app.style.writes)
         return self.read()
 
     def read(self) -> str:
@@ -175,18 +195,23 @@ class Move:
 
     def stop(self) -> None:
         """Stop what the switch started, where no command does."""
-        if not self.config.app.stop and self.switched.pid is not None:
-            application.end_process(self.switched.pid)
+        if not self.config.app.stop:
+            self._end_process()
 
     def back(self) -> None:
         rollback.roll_back(self.config, self.run)
+        self.switched = None
 
     def end(self) -> None:
         """Leave no process behind."""
-        if hasattr(self, "switched") and self.switched.pid is not None:
-            application.end_process(self.switched.pid)
+        self._end_process()
         with suppress(Exception):
             application.stop(self.config)
+
+    def _end_process(self) -> None:
+        if self.switched is not None and self.switched.pid is not None:
+            application.end_process(self.switched.pid)
+        self.switched = None
 
 
 def rows(*paths: Path) -> dict[str, list[tuple[Any, ...]]]:

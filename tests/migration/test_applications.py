@@ -12,18 +12,26 @@ import pytest
 
 from tests.migration.filler import Filler
 from tests.migration.styles import Application, Move, Style, rows, steps
+from unified_db.errors import ConfigError
 
+RENAMED = ("rename checkpoints", "app.stop", "benchmark.request")
 STYLES = [
     Style("settings_class", "loans", "/loans/since?book=Emma", "/loans"),
     Style("environment_variable", "tickets", "/tickets/since?subject=since", "/tickets"),
     Style("literal", "recipes", "/order/since?dish=since", "/"),
     Style("derived_path", "readings", "/api/plants/since?degrees=20", "/api/plants"),
-    Style("yaml_configuration", "sightings", "/visits/since?body=since&magnitude=1", "/sightings"),
+    Style(
+        "yaml_configuration",
+        "sightings",
+        "/visits/since?body=since&magnitude=1",
+        "/sightings",
+        ("benchmark.request",),
+    ),
     Style("default_argument", "tools", "/jobs/since?tool=since", "/tools"),
     Style("flask_sync", "entries", "/guests/since?text=since", "/"),
-    Style("script", "days", "diary.py write since since", "diary.py read"),
+    Style("script", "days", "diary.py write since since", "diary.py read", ("app.start",)),
     Style("alembic_revisions", "parcels", "/rounds/since?address=since&grams=1", "/parcels"),
-    Style("business_checkpoints", "passages", "/hikers/since?place=since", "/places"),
+    Style("business_checkpoints", "passages", "/hikers/since?place=since", "/places", RENAMED),
     Style("own_tasks_package", "tasks", "/hands/since?title=since", "/tasks"),
 ]
 BY_NAME = {style.name: style for style in STYLES}
@@ -57,7 +65,8 @@ def test_an_application_moves_to_one_file_and_back(
 ) -> None:
     app = Application(style, tmp_path, filler)
     tree, databases = app.tree(), app.databases()
-    move = Move(app, app.configure_by_hand())
+    assert app.initiate() == [*style.asks, "staging.reviewed"]
+    move = Move.begin(app, app.answer())
     ended.callback(move.end)
     old = [move.config.resolve(source.path) for source in move.config.source]
 
@@ -93,3 +102,10 @@ def _in_unified_names(move: Move, old: list[Path]) -> dict[str, list[tuple[Any, 
     """The tables of the *old* files with their rows, called as they are in the unified file."""
     now = {(move.config.resolve(r.source), r.object): r.to for r in move.config.rename}
     return {now.get((path, name), name): found for path in old for name, found in rows(path).items()}
+
+
+def test_a_split_brain_is_explained_and_refused(tmp_path: Path, filler: Filler) -> None:
+    app = Application(Style("split_brain", "scores", "/answers/since?points=1", "/scores"), tmp_path, filler)
+    assert "split brain" in app.initiate()
+    with pytest.raises(ConfigError, match=r"does not agree with itself.*quiz\.db.*data/quiz\.db"):
+        Move.begin(app, app.answer()).rehearse()
