@@ -108,6 +108,8 @@ def look_at_a_new_application(reader: Reader, root: Path) -> None:
     assert len(reader.type("unify-db init")["sources"]) == 2
     plan = reader.type("unify-db plan")["plan"]
     assert [s["label"] for s in plan["sources"]] == ["data/app.db", "data/checkpoints.sqlite"]
+    edited = {str(Path(e["file"]).relative_to(root)) for e in plan["edits"]}
+    assert edited == {".env", "chat/server.py", "requirements.txt"}
     assert {r["name"] for r in plan["risks"]} >= {"sync-beside-async", "copied-as-a-file"}
     reader.folder = usual
 
