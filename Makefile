@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVE_PORT ?= 4200
+AT_ONCE ?= 1
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-runtime test-large bench-runtime fuzz check format lint types contracts serve lock docs clean
-.PHONY: bench-data bench-lock-up bench-pause crash-matrix gate-campaign gate-statistics
+.PHONY: bench-data bench-lock-up bench-pause crash-matrix fleet-trial gate-campaign gate-statistics
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +70,8 @@ types: install
 contracts: install
 	@$(BIN)/lint-imports
 
-serve: install  ## Prefect's pages on 127.0.0.1:4200, all deployments and a worker (Ctrl-C ends all)
-	@$(BIN)/python -m flows.serve --port $(SERVE_PORT)
+serve: install  ## Prefect's pages on 127.0.0.1:4200, all deployments and workers (AT_ONCE=1; Ctrl-C ends all)
+	@$(BIN)/python -m flows.serve --port $(SERVE_PORT) --at-once $(AT_ONCE)
 
 lock:  ## Resolve all locks anew (needs uv on the path)
 	$(UV_COMPILE) pyproject.toml --extra flow --group dev --group example --no-strip-extras -o requirements.lock
@@ -85,6 +86,9 @@ bench-pause: install  ## How long a cut-over keeps an application away; writes d
 
 bench-lock-up: install  ## What merging two files alone does to an application; writes docs/lock-up.md (2 minutes)
 	@$(BIN)/python -m benchmarks.lock_up
+
+fleet-trial: install  ## Ten small applications moved by a fleet with two workers; writes docs/fleet.md (about ten minutes)
+	@$(BIN)/python -m benchmarks.fleet_trial --write
 
 gate-campaign: install  ## Real runs of the gates with something planted; writes docs/gate-campaign.* (one to three hours, goes on where it was)
 	@$(BIN)/python -m benchmarks.gate_campaign

@@ -23,6 +23,9 @@ from unified_db.migration.stage import Stages
 class Direct:
     """:class:`flows.order.Phases` without Prefect: for its absence, for `resume` and for `rollback`."""
 
+    def announce(self, config: MigrationConfig, run: RunFolder) -> None:
+        """Nobody to tell but who started it."""
+
     def plan(self, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         """What would move."""
         return phases.plan(config, run)

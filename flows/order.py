@@ -55,6 +55,9 @@ class Outcome(Record):
 class Phases(Protocol):
     """Who does the phases. A gate that is closed raises GateClosedError instead of returning."""
 
+    def announce(self, config: MigrationConfig, run: RunFolder) -> None:
+        """Whatever shows that the run has begun; no other run of the application goes on by then."""
+
     def plan(self, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         """What would move."""
 
@@ -229,6 +232,7 @@ def _whole_run(by: Phases, config: MigrationConfig, run: RunFolder) -> Iterator[
     """Lock, log, and at the end the report, whichever way it ends."""
     with _locked(config, run), keep_log(run):
         clear_leftovers(run)
+        _announce(by, config, run)
         try:
             yield
         except UnifyError as error:
@@ -292,6 +296,14 @@ def _is_just_begun(run: RunFolder) -> bool:
     """True for a run that this process began and that did nothing yet."""
     entries = read_entries(run.journal)
     return len(entries) == 1 and entries[0].fields.get("pid") == os.getpid()
+
+
+def _announce(by: Phases, config: MigrationConfig, run: RunFolder) -> None:
+    # What only shows a run must not keep it from beginning.
+    try:
+        by.announce(config, run)
+    except Exception:
+        log.exception("the run could not be announced")
 
 
 def _summarise(by: Phases, run: RunFolder) -> None:

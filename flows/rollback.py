@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 
 from flows import order
 from flows.unify import TASKS
+from tasks import labels
 from unified_db.migration.config import load_config
 from unified_db.migration.records import RollbackRecord
 from unified_db.migration.runs import config_of, open_run
@@ -16,7 +17,9 @@ from unified_db.migration.runs import config_of, open_run
 
 def name_run() -> str:
     """How a run of the flow is called in the UI."""
-    return f"rollback {flow_run.parameters.get('run', '')}"
+    parameters = flow_run.parameters
+    application = labels.application_name(Path(parameters.get("config", "")))
+    return f"rollback {application} {parameters.get('run', '')}"
 
 
 @flow(name="unify-db-rollback", flow_run_name=name_run, persist_result=False)
@@ -36,6 +39,7 @@ def roll_back(config: Path, run: str) -> RollbackRecord:
     Raises:
         UnifyError: The run is not known, or it found something that it must not overwrite.
     """
+    labels.tag_flow_run(labels.application_name(config), "rollback")
     current = load_config(config)
     folder = open_run(current.state_folder, run)
     return order.roll_back(TASKS, config_of(folder, current), folder)

@@ -1,4 +1,4 @@
-"""`make serve`: Prefect's pages, the pool, all deployments and a worker, until Ctrl-C ends all of them."""
+"""`make serve`: Prefect's pages, both pools with their workers, all deployments; Ctrl-C ends all of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from pathlib import Path
 from flows.through_prefect import SETTINGS, PrefectUnavailableError, wait_until_healthy
 
 POOL = "unify-db"
+FLEET_POOL = "unify-db-fleet"
 _HERE = Path(__file__).resolve().parent.parent
 _STOP_S = 30
+
+# The command goes on without Prefect when its API is slow; a deployed run has to wait for it instead.
+_FOR_THE_COMMAND = ("PREFECT_API_REQUEST_TIMEOUT", "PREFECT_CLIENT_MAX_RETRIES")
 
 
 def main() -> int:
     """Serve until a signal comes; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=4200)
-    port = parser.parse_args().port
+    parser.add_argument("--at-once", type=int, default=1, help="the limit of the pool unify-db")
+    options = parser.parse_args()
+    port = options.port
     env = {
         **os.environ,
-        **SETTINGS,
+        **{name: value for name, value in SETTINGS.items() if name not in _FOR_THE_COMMAND},
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         # The pages ask port 4200 otherwise, whatever port they come from.
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -35,13 +41,11 @@ def main() -> int:
     try:
         with _running(env, "server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
             _wait(server, env["PREFECT_API_URL"])
-            _prefect(env, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-            # One run after the other, whatever application it is for.
-            _prefect(env, "work-pool", "set-concurrency-limit", POOL, "1")
+            _make_pools(env, options.at_once)
             _prefect(env, "--no-prompt", "deploy", "--all")
             _say(f"Pages: http://127.0.0.1:{port}   (Ctrl-C ends server and worker)")
             _say(f"Now:   PREFECT_API_URL={env['PREFECT_API_URL']} prefect deployment run unify-db/dry-run")
-            with _running(env, "worker", "start", "--pool", POOL) as worker:
+            with _worker(env, FLEET_POOL), _worker(env, POOL) as worker:
                 return worker.wait()
     except KeyboardInterrupt:
         return 0
@@ -50,6 +54,17 @@ def main() -> int:
         return 1
     except subprocess.CalledProcessError as error:
         return error.returncode
+
+
+def _make_pools(env: dict[str, str], at_once: int) -> None:
+    for pool in (POOL, FLEET_POOL):
+        _prefect(env, "work-pool", "create", pool, "--type", "process", "--overwrite")
+    # The queue of all applications. That of the fleets has no limit: they only wait.
+    _prefect(env, "work-pool", "set-concurrency-limit", POOL, str(at_once))
+
+
+def _worker(env: dict[str, str], pool: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return _running(env, "worker", "start", "--pool", pool)
 
 
 @contextlib.contextmanager

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
-from prefect import flow
+from prefect import Task, flow
 from prefect.runtime import flow_run
+from pydantic import BaseModel
 
 from flows import order
-from tasks import artifacts
+from tasks import artifacts, labels
 from tasks.archive import archive
 from tasks.ask import ask
 from tasks.backup import backup
 from tasks.benchmark import benchmark
 from tasks.cutover import cutover
 from tasks.merge import merge
+from tasks.pausing import end_lost_pauses
 from tasks.plan import plan
 from tasks.rollback import rollback
 from tasks.stage import stage
 from tasks.suites import suites
 from tasks.validate import validate
-from unified_db.migration.config import load_config
+from unified_db.migration.config import MigrationConfig, load_config
+from unified_db.migration.journal import process_lives
 from unified_db.migration.report import write_report
-from unified_db.migration.runs import RunFolder
+from unified_db.migration.runs import RunFolder, flow_runs_of, list_runs, note_flow_run
+
+
+def announce(config: MigrationConfig, run: RunFolder) -> None:
+    """A page for the run that begins; flow runs whose process died while they waited are ended."""
+    shown = flow_run.get_id()
+    if shown is None:
+        return
+    # The one that goes on here with a run of before has not written to its journal yet.
+    gone = [other for other in list_runs(config.state_folder) if not process_lives(other)]
+    end_lost_pauses([known for other in gone for known in flow_runs_of(other) if known != shown])
+    note_flow_run(run, shown)
+    artifacts.publish_summary(run, at_work=True)
 
 
 def summarise(run: RunFolder) -> None:
@@ -36,6 +52,7 @@ def summarise(run: RunFolder) -> None:
 TASKS = cast(
     "order.Phases",
     SimpleNamespace(
+        announce=announce,
         plan=plan,
         backup=backup,
         merge=merge,
@@ -52,12 +69,37 @@ TASKS = cast(
 )
 
 
+class InARow:
+    """The tasks, of which Prefect's graph shows each as following the one before it.
+
+    By itself it would draw an arrow for everything that one of them is given.
+    """
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def __getattr__(self, phase: str) -> Any:
+        does = getattr(TASKS, phase)
+        return functools.partial(self._call, does) if isinstance(does, Task) else does
+
+    def _call(self, task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # Prefect knows a task's result again by its identity, which a copy does not have.
+        given = [_copied(a) for a in args]
+        named = {name: _copied(a) for name, a in kwargs.items()}
+        after = [] if self._last is None else [self._last]
+        self._last = task(*given, **named, wait_for=after)
+        return self._last
+
+
+def _copied(argument: Any) -> Any:
+    return argument.model_copy() if isinstance(argument, BaseModel) else argument
+
+
 def name_run() -> str:
     """How a run of the flow is called in the UI: what it does, and to which application."""
     parameters = flow_run.parameters
-    config = Path(parameters.get("config", ""))
-    folder = config if config.is_dir() else config.absolute().parent
-    return f"{'dry-run' if parameters.get('dry_run', True) else 'run'} {folder.resolve().name}"
+    mode = "dry-run" if parameters.get("dry_run", True) else "run"
+    return f"{mode} {labels.application_name(Path(parameters.get('config', '')))}"
 
 
 @flow(name="unify-db", flow_run_name=name_run, persist_result=False)
@@ -80,6 +122,7 @@ def unify(config: Path, dry_run: bool = True) -> order.Outcome:
     Raises:
         UnifyError: A gate is closed, a source cannot be used, or the switch was taken back.
     """
+    labels.tag_flow_run(labels.application_name(config), "dry-run" if dry_run else "run")
     loaded = load_config(config)
     run = order.begin(loaded, dry_run=dry_run)
-    return order.migrate(TASKS, loaded, run, dry_run=dry_run)
+    return order.migrate(cast("order.Phases", InARow()), loaded, run, dry_run=dry_run)

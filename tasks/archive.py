@@ -14,6 +14,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="archive", task_run_name="archive", **policy.READS_FILES)
 def archive(config: MigrationConfig, run: RunFolder) -> ArchiveRecord:
     """Compress the old files with a manifest and update what names their paths."""
-    record = phases.archive(config, run)
-    artifacts.publish("archive", run)
-    return record
+    with artifacts.shown("archive", run):
+        return phases.archive(config, run)

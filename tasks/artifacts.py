@@ -1,65 +1,87 @@
-"""The only module that touches Prefect's artifacts: bounded in time and size, and it never raises.
+"""The only module that touches Prefect's artifacts: a page of the run, one of each phase, progress.
 
-An artifact is for people to look at. A run must not fail, nor wait, because Prefect's API is slow
-or gone: its evidence lies in the run's folder already.
+Each page is there once: a newer one takes its place. Prefect's pages show the artifacts of a flow run
+itself above those of its tasks, in no order among these; so the page of the run is the flow run's only
+one, and what a list shows of a page beside its key is the sentence that it begins with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import logging
+import json
 import re
 import threading
-from collections.abc import Callable, Iterator
-from typing import cast
+import time
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import ObjectNotFound
 
+from tasks import telling
 from unified_db import pieces
-from unified_db.migration import phase_pages, report
+from unified_db.migration import fleet, phase_pages, report, wording
 from unified_db.migration.runs import RunFolder
 
-log = logging.getLogger("unified_db.artifacts")
-
-TIMEOUT_S = 5.0
-# Once an artifact came late, the rest is sent all the same but hardly waited for.
-_IMPATIENT_S = 0.5
 _BAR_EVERY_S = 2.0
-_came_late = threading.Event()
+_TRIES, _BETWEEN_TRIES_S = 12, 5.0
 
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
 _MAX_CHARS = 240_000
+_MAX_SENTENCE_CHARS = 240
+
+
+def publish_summary(run: RunFolder, *, at_work: bool = False) -> None:
+    """Show the whole of *run* on one page; with *at_work* as that of a run that goes on."""
+    if telling.in_a_prefect_run():
+        telling.guarded(lambda: _publish_summary(run, at_work=at_work))
 
 
 def publish(phase: str, run: RunFolder) -> None:
-    """Show what *phase* left in the folder of *run*, as a page and, where it fits, as a table."""
-    if not _in_a_prefect_run():
+    """Show what *phase* left in the folder of *run*."""
+    if telling.in_a_prefect_run():
+        telling.guarded(lambda: _publish_page(phase, phase_pages.phase_markdown(phase, run)))
+
+
+@contextlib.contextmanager
+def shown(phase: str, run: RunFolder) -> Iterator[None]:
+    """Show what the block, which is *phase*, leaves in the folder of *run*; or why it stopped."""
+    try:
+        yield
+    except Exception as error:
+        said = error
+        if telling.in_a_prefect_run():
+            telling.guarded(lambda: _publish_page(phase, phase_pages.stopped_markdown(phase, run, said)))
+        raise
+    publish(phase, run)
+    publish_summary(run, at_work=True)
+
+
+def publish_fleet(rows: Sequence[fleet.FleetRow], said: str) -> None:
+    """Show a fleet as one table, which is made anew when anything in it changes.
+
+    Tries for a minute: a fleet has nothing else to do, and its table is what it is for.
+    """
+    if not telling.in_a_prefect_run():
         return
-    _guarded(
-        lambda: _publish_page(f"unify-{phase}", phase_pages.phase_markdown(phase, run), _title(phase, run))
-    )
-    _guarded(lambda: _publish_table(phase, run))
-
-
-def publish_summary(run: RunFolder) -> None:
-    """Show the whole of *run* on one page."""
-    if _in_a_prefect_run():
-        title = f"Run {run.name}"
-        _guarded(lambda: _publish_page("unify-summary", report.summary_markdown(run), title))
+    cells = json.dumps([row.cells() for row in rows])
+    table = _placed(ArtifactCreate(key="unify-fleet", type="table", data=cells, description=said))
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(httpx.HTTPError):
+            _replace(table)
+            return
+        time.sleep(_BETWEEN_TRIES_S)
+    telling.guarded(lambda: _replace(table))
 
 
 @contextlib.contextmanager
 def progressing(phase: str, run: RunFolder) -> Iterator[None]:
     """Show in Prefect how far *phase* is while the block goes on, where that is more than two seconds."""
-    if not _in_a_prefect_run():
+    if not telling.in_a_prefect_run():
         yield
         return
     bar = _Bar(artifact_key(f"unify-{phase}-progress"), _title(phase, run))
@@ -72,7 +94,7 @@ def progressing(phase: str, run: RunFolder) -> Iterator[None]:
 
 
 class _Bar:
-    """A progress artifact, made and moved by a thread of its own: the phase waits for no API."""
+    """A progress artifact, made, moved and removed by a thread of its own: the phase waits for no API."""
 
     def __init__(self, key: str, title: str) -> None:
         self.pace = pieces.Pace()
@@ -88,38 +110,86 @@ class _Bar:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show where it ended, and wait for that hardly at all."""
+        """Have it removed, since the phase's page takes its place, and wait for that hardly at all."""
         self._over.set()
-        self._thread.join(_IMPATIENT_S)
+        self._thread.join(telling.IMPATIENT_S)
 
     def _go_on(self) -> None:
         while not self._over.wait(_BAR_EVERY_S):
-            _guarded(self._show)
-        if self._artifact is not None:
-            _guarded(self._show)
+            telling.guarded(self._show)
+        telling.guarded(self._remove)
 
     def _show(self) -> None:
         sentence = self.pace.sentence()
         if not sentence:
             return
-        text, percent = f"{self._title}: {sentence}", 100 * self.pace.share
-        if self._artifact is None:
-            made = create_progress_artifact(progress=percent, key=self._key, description=text)
-            self._artifact = cast("UUID", made)
-        else:
-            update_progress_artifact(artifact_id=self._artifact, progress=percent, description=text)
+        percent, text = round(100 * self.pace.share, 1), f"{self._title}: {sentence}"
+        with _own_client() as client:
+            if self._artifact is None:
+                asked = ArtifactCreate(key=self._key, type="progress", data=percent, description=text)
+                self._artifact = client.create_artifact(_placed(asked)).id
+            else:
+                client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
+
+    def _remove(self) -> None:
+        if self._artifact is not None:
+            with _own_client() as client:
+                client.delete_artifact(self._artifact)
 
 
-def _publish_page(key: str, markdown: str, title: str) -> None:
-    text = _shorten(markdown)
-    _bounded(lambda: create_markdown_artifact(markdown=text, key=artifact_key(key), description=title))
+def _publish_summary(run: RunFolder, *, at_work: bool) -> None:
+    page = report.summary_markdown(run, at_work=at_work)
+    _show(_page("summary", page, "Read this first. "), of_the_flow=True)
 
 
-def _publish_table(phase: str, run: RunFolder) -> None:
-    rows = phase_pages.phase_table(phase, run)
-    if rows:
-        key = artifact_key(f"unify-{phase}-table")
-        _bounded(lambda: create_table_artifact(table=rows, key=key, description=_title(phase, run)))
+def _publish_page(phase: str, text: str) -> None:
+    _show(_page(phase, text))
+
+
+def _page(name: str, text: str, lead: str = "") -> ArtifactCreate:
+    """A page with its first line, which is its heading, as what lists show of it."""
+    sentence = text.partition("\n")[0].removeprefix("# ").replace("\\", "")
+    shown = wording.shorten(f"{lead}{sentence}", _MAX_SENTENCE_CHARS)
+    return ArtifactCreate(
+        key=artifact_key(f"unify-{name}"), type="markdown", data=_shorten(text), description=shown
+    )
+
+
+def _show(artifact: ArtifactCreate, *, of_the_flow: bool = False) -> None:
+    placed = _placed(artifact, of_the_flow=of_the_flow)
+    telling.bounded(lambda: _replace(placed))
+
+
+def _placed(artifact: ArtifactCreate, *, of_the_flow: bool = False) -> ArtifactCreate:
+    """*artifact* as one of the task that is running; with *of_the_flow* as one of its flow alone."""
+    flow, task = FlowRunContext.get(), TaskRunContext.get()
+    place: dict[str, UUID] = {}
+    if flow is not None and flow.flow_run is not None:
+        place["flow_run_id"] = flow.flow_run.id
+    if task is not None and not of_the_flow:
+        place["task_run_id"] = task.task_run.id
+    return artifact.model_copy(update=place)
+
+
+# What this process made, so that what is newer takes its place: (flow run, key) -> artifact.
+_made: dict[tuple[UUID | None, str | None], UUID] = {}
+_making = threading.Lock()
+
+
+def _replace(artifact: ArtifactCreate) -> None:
+    place = (artifact.flow_run_id, artifact.key)
+    # One after the other: what was late must not come after what is newer.
+    with _making, _own_client() as client:
+        older = _made.get(place)
+        _made[place] = client.create_artifact(artifact).id
+        if older is not None:
+            with contextlib.suppress(ObjectNotFound):
+                client.delete_artifact(older)
+
+
+def _own_client() -> SyncPrefectClient:
+    # With settings of its own, however few: Prefect lends us the flow's client otherwise.
+    return get_client(httpx_settings={}, sync_client=True)
 
 
 def _title(phase: str, run: RunFolder) -> str:
@@ -135,34 +205,3 @@ def _shorten(markdown: str) -> str:
     if len(markdown) <= _MAX_CHARS:
         return markdown
     return markdown[:_MAX_CHARS].rsplit("\n", 1)[0] + "\n\n(cut here; the run's report has all of it)\n"
-
-
-def _in_a_prefect_run() -> bool:
-    # Outside of a run an artifact would start a server of its own.
-    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
-
-
-def _guarded(publish: Callable[[], None]) -> None:
-    try:
-        publish()
-    except Exception:
-        log.info("an artifact could not be made; the run goes on", exc_info=True)
-
-
-def _bounded(create: Callable[[], object], *, timeout_s: float | None = None) -> None:
-    """Call *create* in a thread and go on after *timeout_s*, whatever it does."""
-    # The copy tells Prefect which run the artifact belongs to.
-    context = contextvars.copy_context()
-    # A daemon: a call that still hangs must not keep the process from ending.
-    thread = threading.Thread(target=lambda: _guarded(lambda: context.run(_drop, create)), daemon=True)
-    thread.start()
-    if timeout_s is None:
-        timeout_s = _IMPATIENT_S if _came_late.is_set() else TIMEOUT_S
-    thread.join(timeout_s)
-    if thread.is_alive() and not _came_late.is_set():
-        _came_late.set()
-        log.info("Prefect did not take an artifact in %g s; the run goes on without waiting", timeout_s)
-
-
-def _drop(create: Callable[[], object]) -> None:
-    create()

@@ -15,7 +15,6 @@ from unified_db.migration.runs import RunFolder
 def ask(run: RunFolder, question: Question) -> Decision:
     """Wait for a person to decide, on the page that this shows or with the command."""
     artifacts.publish("approval", run)
-    with decidable_in_prefect(run, question):
+    with artifacts.shown("approval", run), decidable_in_prefect(run, question):
         decision = phases.ask(run, question)
-    artifacts.publish("approval", run)
     return gates.require_approved(decision)

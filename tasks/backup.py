@@ -13,7 +13,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="backup", task_run_name="backup", **policy.READS_FILES)
 def backup(run: RunFolder, plan: MigrationPlan) -> Backups:
     """Copy all sources as they are at one instant, while the application runs."""
-    with artifacts.progressing("backup", run):
-        backups = phases.backup(run, plan)
-    artifacts.publish("backup", run)
-    return backups
+    with artifacts.shown("backup", run), artifacts.progressing("backup", run):
+        return phases.backup(run, plan)

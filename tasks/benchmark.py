@@ -17,6 +17,6 @@ def benchmark(
     config: MigrationConfig, run: RunFolder, stages: Stages, *, backups: Backups, unified: UnifiedFile
 ) -> Verdict:
     """Measure the application on both sides; a closed gate if it got slower."""
-    verdict = phases.benchmark(config, run, stages, backups=backups, unified=unified)
-    artifacts.publish("benchmark", run)
+    with artifacts.shown("benchmark", run), artifacts.progressing("benchmark", run):
+        verdict = phases.benchmark(config, run, stages, backups=backups, unified=unified)
     return gates.require_passed(verdict)

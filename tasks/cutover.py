@@ -14,6 +14,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="cutover", task_run_name="cutover", **policy.SWITCHES)
 def cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
     """Stop the application, switch it to the unified file, start it; or leave all as it was."""
-    record = phases.cutover(config, run, approval)
-    artifacts.publish("cutover", run)
-    return record
+    with artifacts.shown("cutover", run):
+        return phases.cutover(config, run, approval)

@@ -13,7 +13,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="merge", task_run_name="merge", **policy.READS_FILES)
 def merge(run: RunFolder, backups: Backups) -> UnifiedFile:
     """Build the unified file from the backups."""
-    with artifacts.progressing("merge", run):
-        unified = phases.merge(run, backups)
-    artifacts.publish("merge", run)
-    return unified
+    with artifacts.shown("merge", run), artifacts.progressing("merge", run):
+        return phases.merge(run, backups)

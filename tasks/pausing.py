@@ -13,19 +13,26 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Literal
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.input import RunInput, keyset_from_paused_state
-from prefect.states import Paused, Running
+from prefect.states import Crashed, Paused, Running
 from pydantic import Field
 
+from tasks import telling
 from unified_db.errors import UnifyError
 from unified_db.migration import decisions, report
 from unified_db.migration.records import Choice, Question
@@ -39,6 +46,8 @@ CLOSE_S = 5.0
 _GRACE = timedelta(minutes=10)
 # The server stores an answer after it has resumed the run.
 _MAX_LOOKS_FOR_ANSWER = 5
+_MAX_LOST = 100
+_LOST = "The process that waited for an answer here has ended; a later run of the application goes on."
 
 
 class Decide(RunInput):
@@ -75,6 +84,26 @@ def decidable_in_prefect(run: RunFolder, question: Question) -> Iterator[None]:
         yield
     finally:
         desk.close()
+
+
+def end_lost_pauses(flow_runs: Sequence[str]) -> None:
+    """End those of *flow_runs* that are still paused: the process that would take their answer is gone.
+
+    For who holds the application's locks, so that no other process of it can be waiting.
+    """
+    if flow_runs:
+        telling.bounded(lambda: _end_lost_pauses([uuid.UUID(known) for known in flow_runs[-_MAX_LOST:]]))
+
+
+def _end_lost_pauses(flow_runs: list[uuid.UUID]) -> None:
+    paused = FlowRunFilter(
+        id=FlowRunFilterId(any_=flow_runs),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])),
+    )
+    with get_client(httpx_settings={}, sync_client=True) as client:
+        for lost in client.read_flow_runs(flow_run_filter=paused):
+            log.info("flow run %s was still paused, though its process is gone; it is ended", lost.name)
+            client.set_flow_run_state(lost.id, Crashed(message=_LOST), force=True)
 
 
 class _Desk:

@@ -14,6 +14,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="plan", task_run_name="plan", **policy.READS_FILES)
 def plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     """Read the sources: what would move, what would collide, what would be edited."""
-    found = phases.plan(config, run)
-    artifacts.publish("plan", run)
-    return found
+    with artifacts.shown("plan", run):
+        return phases.plan(config, run)

@@ -14,6 +14,5 @@ from unified_db.migration.runs import RunFolder
 @task(name="rollback", task_run_name="rollback", **policy.TAKES_BACK)
 def rollback(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     """Take the cut-over back, with the rows that were written since."""
-    record = phases.rollback(config, run)
-    artifacts.publish("rollback", run)
-    return record
+    with artifacts.shown("rollback", run):
+        return phases.rollback(config, run)

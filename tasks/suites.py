@@ -15,6 +15,6 @@ from unified_db.migration.stage import Stages
 @task(name="suites", task_run_name="suites", **policy.RUNS_THE_APPLICATION)
 def suites(config: MigrationConfig, run: RunFolder, stages: Stages) -> Verdict:
     """Run the application's tests on both sides; a closed gate if one that passed does not any more."""
-    verdict = phases.suites(config, run, stages)
-    artifacts.publish("suites", run)
+    with artifacts.shown("suites", run), artifacts.progressing("suites", run):
+        verdict = phases.suites(config, run, stages)
     return gates.require_passed(verdict)

@@ -13,7 +13,6 @@ from unified_db.migration.runs import RunFolder
 @task(name="validate", task_run_name="validate", **policy.READS_FILES)
 def validate(run: RunFolder, backups: Backups, unified: UnifiedFile) -> Verdict:
     """Compare the unified file with its backups; a closed gate if they differ."""
-    with artifacts.progressing("validate", run):
+    with artifacts.shown("validate", run), artifacts.progressing("validate", run):
         verdict = phases.validate(run, backups, unified)
-    artifacts.publish("validate", run)
     return gates.require_passed(verdict)

@@ -70,6 +70,12 @@ class GateClosedError(UnifyError):
     exit_code = ExitCode.GATE_CLOSED
 
 
+class FleetIncompleteError(UnifyError):
+    """Not all applications of a fleet ended well; each is as its own run left it."""
+
+    exit_code = ExitCode.GATE_CLOSED
+
+
 class ServerError(UnifyError):
     """A server that we started went away or did not get ready; its last log lines are in the message."""
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ _STEPS_BETWEEN_LOOKS = 100_000
 _TELL_EVERY_S = 0.1
 _WORTH_TELLING_S = 2.0
 
+Counts = Literal["bytes", "steps", "milliseconds"]
 Observer = Callable[["Progress"], None]
 
 
@@ -60,26 +61,32 @@ class Progress:
     """How far a phase is.
 
     Attributes:
-        done_bytes: Bytes read or written so far, small rows counted for more than their size.
+        done_bytes: Bytes read or written so far, small rows counted for more than their size; of a phase that
+            is counted otherwise so many of its units.
         total_bytes: What *done_bytes* ends at.
+        counts: What is counted: bytes; steps, each about as long as the others; or the milliseconds of a time
+            after which the phase ends, if not before.
     """
 
     phase: str
     done_bytes: int
     total_bytes: int
+    counts: Counts = "bytes"
 
 
 class Pace:
     """How fast a phase goes and when it will have ended, from what was done since it began."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.began = self._noted = time.monotonic()
         self.latest: Progress | None = None
 
     def note(self, progress: Progress) -> None:
         """Take what an observer is told; a phase that starts over is timed anew."""
         if self.latest is not None and progress.done_bytes < self.latest.done_bytes:
             self.began = time.monotonic()
+        if self.latest is None or progress.done_bytes != self.latest.done_bytes:
+            self._noted = time.monotonic()
         self.latest = progress
 
     @property
@@ -92,6 +99,14 @@ class Pace:
         passed = time.monotonic() - self.began
         if self.latest is None or passed < _WORTH_TELLING_S or not self.share:
             return ""
+        if self.latest.counts == "milliseconds":
+            due = self._noted + (self.latest.total_bytes - self.latest.done_bytes) / 1000
+            left = max(due - time.monotonic(), 0)
+            return f"{self.share:.0%}, {left:.0f} s left at most"
+        if self.latest.counts == "steps":
+            # Judged by the steps that have ended: within one the remaining time must not grow.
+            left = max((self._noted - self.began) / self.share - passed, 0)
+            return f"{self.share:.0%}, about {left:.0f} s left"
         rate = self.latest.done_bytes / passed / 1e6
         return f"{self.share:.0%}, {rate:,.0f} MB/s, {passed / self.share - passed:.0f} s left"
 
@@ -99,8 +114,8 @@ class Pace:
 class Tally:
     """Counts what the pieces of a phase have done, and tells the observers now and then."""
 
-    def __init__(self, phase: str, total_bytes: int) -> None:
-        self._phase = phase
+    def __init__(self, phase: str, total_bytes: int, *, counts: Counts = "bytes") -> None:
+        self._phase, self._counts = phase, counts
         self._total = max(total_bytes, 1)
         self._done = 0
         self._told = 0.0
@@ -123,7 +138,7 @@ class Tally:
             if now - self._told < _TELL_EVERY_S and self._done < self._total:
                 return
             self._told = now
-            progress = Progress(self._phase, self._done, self._total)
+            progress = Progress(self._phase, self._done, self._total, self._counts)
             for observer in self._observers:
                 _tell(observer, progress)
 

@@ -273,3 +273,13 @@ def test_a_killed_wait_is_decided_by_the_command_whatever_is_pressed_in_prefect(
     assert waiting.tree() == waiting.before
     assert waiting.command("approve", waiting.run.name)["state"] == "interrupted"
     assert waiting.command("resume", waiting.run.name)["state"] == "archived"
+
+
+def test_a_killed_wait_is_no_longer_paused_in_prefect_once_its_run_goes_on(waiting: Waiting) -> None:
+    waiting.process.kill()
+    waiting.process.wait()
+    assert waiting.prefect.state_of(waiting.flow_run)["type"] == "PAUSED"
+    waiting.command("approve", waiting.run.name)
+    waiting.command("resume", waiting.run.name)
+    state = waiting.prefect.state_of(waiting.flow_run)
+    assert (state["type"], "has ended" in state["message"]) == ("CRASHED", True)

@@ -3,90 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
-from tests.prefect_side import api
+from tests.prefect_side.serving import REPOSITORY, Checkout, serving
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
 from unified_db.migration.journal import read_state
-from unified_db.migration.processes import Server, free_port, log_tail
 from unified_db.migration.runs import list_runs
-
-REPOSITORY = Path(__file__).parent.parent.parent
-DEPLOYED_S = 120
-RUN_S = 180
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
 
-@dataclass
-class Checkout:
-    """A checkout whose example is a tiny application, and a server that all of it is deployed to."""
-
-    folder: Path
-    example: TinyApplication
-    url: str
-    env: dict[str, str]
-
-    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=RUN_S,
-            check=False,
-        )
-
-    def ask(self, path: str, body: object | None = None) -> Any:
-        return api.ask(self.url, path, body)
-
-    def wait_for_end(self, flow_run: str) -> dict[str, Any]:
-        deadline = time.monotonic() + RUN_S
-        while time.monotonic() < deadline:
-            run = self.ask(f"flow_runs/{flow_run}")
-            if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
-                return dict(run)
-            time.sleep(0.5)
-        pytest.fail(f"flow run {flow_run} did not end in {RUN_S} s")
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("flows", "tasks", "unified_db"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "prefect.yaml", folder)
-    (folder / "examples").mkdir()
-    example = TinyApplication.create(folder / "examples", name="chat_backend")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    env = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": url,
-        "PYTHONPATH": str(folder),
-    }
-    command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
-    with Server.start(command, cwd=folder, env=env, log_file=folder / "serve.log") as serving:
-        deadline = time.monotonic() + DEPLOYED_S
-        while "started!" not in log_tail(serving.log_file):
-            assert serving.running, log_tail(serving.log_file)
-            assert time.monotonic() < deadline, log_tail(serving.log_file)
-            time.sleep(0.5)
-        yield Checkout(folder, example, url, env)
+    with serving(tmp_path_factory.mktemp("checkout")) as served:
+        yield served
 
 
 def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout) -> None:
@@ -100,10 +36,26 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
         *("plan", "backup", "merge", "validate"),
         *("stage", "suites", "benchmark"),
     ]
-    found = checkout.ask("artifacts/filter", filters)
-    assert {"unify-summary", "unify-plan", "unify-validate", "unify-benchmark-table"} <= {
-        a["key"] for a in found
-    }
+    # The graph is a row: each follows the one before it, and there is no other arrow.
+    inputs = [{i["id"] for given in t["task_inputs"].values() for i in given if "id" in i} for t in tasks]
+    assert inputs == [set(), *({t["id"]} for t in tasks[:-1])]
+    assert {"unify-db", "dry-run", "chat_backend"} <= set(run["tags"])
+    found = checkout.artifacts_of(run["id"])
+    phases = [t["name"] for t in tasks]
+    # As the page lists them: the run's own above those of its tasks, one for each, and nothing else.
+    assert [a["key"] for a in found] == ["unify-summary", *(f"unify-{p}" for p in phases)]
+    summary = found[0]
+    assert summary["task_run_id"] is None
+    assert summary["description"].startswith("Read this first. All three gates are open")
+    assert "![Response times" in summary["data"]
+    order = [
+        "# All three gates are open",
+        "## Gates",
+        "## Response times",
+        "**Next**",
+        "## What the plan asks",
+    ]
+    assert sorted(order, key=summary["data"].index) == order
     lines = checkout.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
     assert any("dry run: all gates are open" in line["message"] for line in lines)
     assert SECRET not in json.dumps([run, tasks, found, lines])
@@ -123,8 +75,25 @@ def test_a_closed_gate_is_a_red_task_that_says_why(checkout: Checkout, tmp_path:
     assert tasks["suites"]["state_type"] == "FAILED"
     assert tasks["suites"]["run_count"] == 1
     assert "benchmark" not in tasks
-    keys = {a["key"] for a in checkout.ask("artifacts/filter", filters)}
-    assert {"unify-suites", "unify-summary"} <= keys
+    assert "suites: closed" in tasks["suites"]["state"]["message"]
+    summary, *_, suites = checkout.artifacts_of(created["id"])
+    assert (summary["key"], suites["key"]) == ("unify-summary", "unify-suites")
+    assert summary["data"].startswith("# The suites gate is closed: ")
+    assert suites["data"].startswith("# Suites: closed")
+
+
+def test_a_phase_that_stops_is_red_and_its_page_says_why_and_what_to_do(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    broken = TinyApplication.create(tmp_path)
+    broken.notes.write_bytes(b"no database at all")
+    run = checkout.wait_for_end(checkout.start("unify-db/dry-run", config=str(broken.toml), dry_run=True))
+    assert run["state_type"] == "FAILED"
+    assert "data/notes.db" in run["state"]["message"]
+    page = {a["key"]: a["data"] for a in checkout.artifacts_of(run["id"])}["unify-plan"]
+    assert page.startswith("# plan stopped: ")
+    assert "notes.db" in page.splitlines()[0]
+    assert "**Next:**" in page
 
 
 def test_a_run_that_waits_for_a_person_takes_no_slot_and_switches_when_it_is_approved(
@@ -156,6 +125,46 @@ def test_a_run_that_waits_for_a_person_takes_no_slot_and_switches_when_it_is_app
         assert read_state(run).state == "archived"
     finally:
         asking.stop()
+
+
+def test_a_fleet_runs_each_application_once_and_tells_in_one_table_what_became_of_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    good, broken = (TinyApplication.create(tmp_path, name=name) for name in ("good", "broken"))
+    broken.notes.write_bytes(b"no database at all")
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "unify.toml").write_text("[apps]\n")
+    fleet = checkout.start("unify-db-fleet/unify-db-fleet", configs=str(tmp_path / "*" / "unify.toml"))
+    ended = checkout.wait_for_end(fleet)
+    assert ended["state_type"] == "FAILED"
+    assert "1 of 3 applications ended well" in ended["state"]["message"]
+    assert ended["work_pool_name"] == "unify-db-fleet", "it takes no place of those that it waits for"
+
+    (table,) = checkout.artifacts_of(fleet)
+    assert (table["key"], table["type"]) == ("unify-fleet", "table")
+    rows = {row["application"]: row for row in json.loads(table["data"])}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "good": "rehearsed, all gates open",
+        "broken": "stopped",
+        "wrong": "invalid",
+    }
+    (run,) = list_runs(good.root / ".unify-db")
+    assert rows["good"]["report"] == str(run.report)
+    assert rows["good"]["gates"] == "validation open, suites open, benchmark open"
+    assert "notes.db" in rows["broken"]["why"]
+    assert "unknown key" in rows["wrong"]["why"]
+
+    children = checkout.children_of(fleet)
+    assert sorted(c["name"] for c in children) == ["dry-run broken", "dry-run good"]
+    assert {"fleet", "dry-run", "good"} <= set(next(c for c in children if "good" in c["name"])["tags"])
+
+    retried = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    checkout.ask(f"flow_runs/{fleet}/set_state", retried)
+    again = checkout.wait_for_end(fleet)
+    assert again["state_type"] == "FAILED"
+    assert again["run_count"] == 2
+    assert {c["id"] for c in checkout.children_of(fleet)} == {c["id"] for c in children}
+    assert [r.name for r in list_runs(good.root / ".unify-db")] == [run.name]
 
 
 def test_the_pool_runs_one_at_a_time(checkout: Checkout) -> None:

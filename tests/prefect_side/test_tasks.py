@@ -6,6 +6,8 @@ import errno
 import logging
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,11 +16,12 @@ from prefect.states import Failed
 
 from flows.order import Phases
 from flows.unify import TASKS
-from tasks import artifacts, policy
+from tasks import artifacts, labels, policy, telling
 from unified_db import pieces
 from unified_db.errors import CutoverUndoneError, GateClosedError, SourceBusyError, SourceError
 
 PHASES = [n for n in vars(Phases) if not n.startswith("_")]
+NO_TASKS = {"announce", "summarise"}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_only_what_is_transient_is_tried_again(error: Exception, again: bool) ->
     assert policy.retries_transient(None, None, state) is again  # type: ignore[arg-type]  # asks neither
 
 
-@pytest.mark.parametrize("phase", [p for p in PHASES if p != "summarise"])
+@pytest.mark.parametrize("phase", [p for p in PHASES if p not in NO_TASKS])
 def test_every_phase_is_a_task_of_its_name_that_no_cache_answers(phase: str) -> None:
     task: Any = getattr(TASKS, phase)
     assert isinstance(task, Task)
@@ -49,7 +52,7 @@ def test_every_phase_is_a_task_of_its_name_that_no_cache_answers(phase: str) -> 
     assert task.retries == 0 or task.timeout_seconds
 
 
-@pytest.mark.parametrize("phase", [p for p in PHASES if p not in {"summarise", "rollback"}])
+@pytest.mark.parametrize("phase", [p for p in PHASES if p not in {*NO_TASKS, "rollback"}])
 def test_every_phase_is_tried_again_for_what_is_transient_and_has_a_time_limit(phase: str) -> None:
     task: Any = getattr(TASKS, phase)
     assert task.retries > 0
@@ -75,10 +78,10 @@ def test_an_artifact_that_hangs_is_waited_for_only_so_long(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "unified_db")
-    monkeypatch.setattr(artifacts, "_came_late", threading.Event())
+    monkeypatch.setattr(telling, "_came_late", threading.Event())
     hanging = threading.Event()
     started = time.monotonic()
-    artifacts._bounded(lambda: hanging.wait(30), timeout_s=0.1)
+    telling.bounded(lambda: hanging.wait(30), timeout_s=0.1)
     assert time.monotonic() - started < 10
     assert "goes on without waiting" in caplog.text
     hanging.set()
@@ -89,8 +92,8 @@ def test_an_artifact_that_fails_fails_nothing_else(caplog: pytest.LogCaptureFixt
         raise ConnectionError("no API")
 
     caplog.set_level(logging.INFO, "unified_db")
-    artifacts._bounded(refuse)
-    assert "could not be made" in caplog.text
+    telling.bounded(refuse)
+    assert "could not be shown" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["unify-plan", "Unify Plan!", "unify_plan", "--unify.plan--"])
@@ -107,25 +110,57 @@ def test_a_page_stays_under_what_prefect_takes() -> None:
 def test_progress_is_shown_by_a_thread_that_the_phase_does_not_wait_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made, moved, hanging = threading.Event(), threading.Event(), threading.Event()
+    made, moved, hanging, removed = (threading.Event() for _ in range(4))
     monkeypatch.setattr(artifacts, "_BAR_EVERY_S", 0.01)
-    monkeypatch.setattr(artifacts, "_in_a_prefect_run", lambda: True)
+    monkeypatch.setattr(telling, "in_a_prefect_run", lambda: True)
     monkeypatch.setattr(pieces, "_WORTH_TELLING_S", 0.0)
 
-    def create(**_: object) -> str:
-        made.set()
-        return "id"
+    class Api:
+        """Makes an artifact, and hangs once that is to be changed."""
 
-    def move(**_: object) -> None:
-        moved.set()
-        hanging.wait(30)
-        raise ConnectionError("no API")
+        def __enter__(self) -> Api:
+            return self
 
-    monkeypatch.setattr(artifacts, "create_progress_artifact", create)
-    monkeypatch.setattr(artifacts, "update_progress_artifact", move)
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def create_artifact(self, artifact: Any) -> Any:
+            assert (artifact.type, artifact.data) == ("progress", 50.0)
+            made.set()
+            return SimpleNamespace(id="id")
+
+        def update_artifact(self, *_: object) -> None:
+            moved.set()
+            hanging.wait(30)
+            raise ConnectionError("no API")
+
+        def delete_artifact(self, _: object) -> None:
+            removed.set()
+
+    monkeypatch.setattr(artifacts, "_own_client", Api)
     run: Any = type("Run", (), {"name": "20260101"})
     with artifacts.progressing("merge", run):
         pieces.Tally("merge", 100).add(50)
         assert made.wait(10)
         assert moved.wait(10)
     hanging.set()
+    assert removed.wait(10), "the phase's page takes its place"
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        pytest.param("", "deploy", id="its-folder-where-it-is-the-root"),
+        pytest.param("[app]\nroot = '..'\n", "shop", id="the-root-that-it-names"),
+        pytest.param("[app\n", "deploy", id="its-folder-where-it-cannot-be-read"),
+        pytest.param("app = 1\n", "deploy", id="its-folder-where-it-says-something-else"),
+    ],
+)
+def test_an_application_is_called_by_its_root(tmp_path: Path, section: str, name: str) -> None:
+    config = tmp_path / "shop" / "deploy" / "unify.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(section)
+    assert labels.application_name(config) == name
+    assert labels.application_name(config.parent) == name
+    config.unlink()
+    assert labels.application_name(config) == "deploy"

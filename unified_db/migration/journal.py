@@ -272,6 +272,11 @@ _STATES: dict[tuple[str, str], StateName] = {
 }
 
 
+def process_lives(run: RunFolder) -> bool:
+    """True while the process that last worked on *run* is there, whatever it does."""
+    return _alive(read_entries(run.journal))
+
+
 def _alive(entries: list[Entry]) -> bool:
     """True while the process that wrote last is there; it says who it is with every begin."""
     said = [e for e in entries if "pid" in e.fields]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from unified_db import files
+from unified_db import files, pieces
 from unified_db.errors import ServerError
 from unified_db.migration import processes, stage, strays
 from unified_db.migration.asking import Row, ask, read_backups
@@ -138,6 +138,8 @@ class Bench:
         self._run = run
         self._guard = guard
         self._deadline = deadline
+        self._budget_ms = int(config.benchmark.budget_s * 1000)
+        self._progress = pieces.Tally("benchmark", self._budget_ms, counts="milliseconds")
         self._random = Random(self.seed)  # noqa: S311 -- an order of requests, no secret
         self._requests: list[RequestConfig] = []
         self._rows: dict[str, tuple[Row, ...]] = {}
@@ -290,6 +292,8 @@ class Bench:
             self._ask_servers(pair, tally, asked)
         self._block_s = time.monotonic() - begun
         log.info("benchmark: %s %d took %.1f s", pair.name, number, self._block_s)
+        if math.isfinite(self._deadline):
+            self._progress.reach(self._budget_ms - int((self._deadline - time.monotonic()) * 1000))
         return tally
 
     def _ask_servers(self, pair: _Pair, tally: _BlockTally, asked: Sequence[int]) -> None:

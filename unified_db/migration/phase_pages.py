@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unified_db.errors import UnifyError
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, plots, question_pages, tables, wording
 from unified_db.migration.account import Account
@@ -43,13 +44,32 @@ def phase_markdown(phase: str, run: RunFolder) -> str:
     """What a person sees in Prefect about *phase*: a sentence and compact tables, under 1 MB.
 
     Args:
-        phase: plan, backup, merge, validate, suites, benchmark, approval, cutover, archive or rollback.
+        phase: plan, backup, merge, validate, stage, suites, benchmark, approval, cutover, archive or
+            rollback.
         run: Where its records are; a phase without one says so.
     """
     account = accounts.load_account(run)
     if not _has(account, phase):
         return f"# {phase}: nothing is recorded yet\n"
     return _PHASES[phase](account)
+
+
+def stopped_markdown(phase: str, run: RunFolder, error: Exception) -> str:
+    """Why *phase* ended with *error*: what it says, what to do, and what it had recorded by then."""
+    account = accounts.load_account(run)
+    # What another library says may hold values of the database.
+    said = error.message if isinstance(error, UnifyError) else type(error).__name__
+    first, *more = wording.mask(said).splitlines() or [""]
+    hint = f"**Next:** {markdown.plain(error.hint)}" if isinstance(error, UnifyError) and error.hint else ""
+    traceback = "" if isinstance(error, UnifyError) else f"The traceback is in {markdown.code(str(run.log))}."
+    record = _PHASES[phase](account) if _has(account, phase) else ""
+    return markdown.join(
+        f"# {phase} stopped: {markdown.plain(wording.shorten(first, _MAX_CELL))}",
+        markdown.fence("\n".join([first, *more])) if more or len(first) > _MAX_CELL else "",
+        hint,
+        traceback,
+        record,
+    )
 
 
 def phase_table(phase: str, run: RunFolder) -> list[dict[str, str]]:
@@ -71,6 +91,8 @@ _PHASE_GATES = {"validate": GateName.VALIDATION, "suites": GateName.SUITES, "ben
 def _has(account: Account, phase: str) -> bool:
     if phase in _PHASE_GATES:
         return _PHASE_GATES[phase] in account.verdicts
+    if phase == "stage":
+        return (account.run.evidence / "stage.json").exists()
     record = {"backup": "backups", "merge": "unified", "approval": "question"}.get(phase, phase)
     return getattr(account, record) is not None
 
@@ -166,6 +188,15 @@ def _merge_markdown(account: Account) -> str:
 def _validate_markdown(account: Account) -> str:
     return markdown.join(
         _gate_heading(account, GateName.VALIDATION), _verdict_table(account, GateName.VALIDATION)
+    )
+
+
+def _stage_markdown(account: Account) -> str:
+    return markdown.join(
+        "# Two copies of the application's tree, one of them switched",
+        "One copy uses the old files, the other the unified file with the edits below. Suites and benchmark "
+        "run on both, never on the application itself; the copies are removed afterwards.",
+        markdown.titled(tables.edits(account)),
     )
 
 
@@ -304,6 +335,7 @@ _PHASES: dict[str, Callable[[Account], str]] = {
     "backup": _backup_markdown,
     "merge": _merge_markdown,
     "validate": _validate_markdown,
+    "stage": _stage_markdown,
     "suites": _suites_markdown,
     "benchmark": _benchmark_markdown,
     "approval": _approval_markdown,
@@ -374,4 +406,5 @@ def all_phases(account: Account) -> list[str]:
     """The page of every phase that has a record, in their order."""
     # The page of the approval repeats the summary, for whoever sees that page alone.
     phases = {**_PHASES, "approval": question_pages.page}
-    return [render(account) for phase, render in phases.items() if _has(account, phase)]
+    # That of the staging says nothing that is not on those of plan and suites.
+    return [render(account) for phase, render in phases.items() if phase != "stage" and _has(account, phase)]

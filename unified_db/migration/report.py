@@ -178,12 +178,41 @@ def _most_pressing(account: Account) -> list[str]:
 # ---- Markdown: summary and whole -----------------------------------------------------------------
 
 
-def summary_markdown(run: RunFolder) -> str:
-    """The run on one page: sentence, next step, verdicts, response times as a picture."""
+def summary_markdown(run: RunFolder, *, at_work: bool = False) -> str:
+    """The run on one page: sentence, verdicts, response times as a picture, next step, details.
+
+    With *at_work* that of a run that goes on: how far it is, and what was decided by now.
+    """
     account = accounts.load_account(run)
+    if at_work:
+        return _page_at_work(account)
     return markdown.join(
-        _summary_text(account), phase_pages.latency_picture(account), phase_pages.where_more(account)
+        f"# {markdown.plain(accounts.headline(account))}",
+        markdown.titled(tables.gates(account)),
+        phase_pages.latency_picture(account),
+        _steps(account),
+        phase_pages.warned(_most_pressing(account)),
+        _details(account),
+        phase_pages.where_more(account),
     )
+
+
+def _page_at_work(account: Account) -> str:
+    kind = "dry run" if account.dry_run else "run"
+    return markdown.join(
+        f"# The {kind} is at work; this page follows it",
+        "Nothing of the application is changed by it." if account.dry_run else _until_when(account),
+        markdown.titled(tables.spans(accounts.timeline(account))),
+        phase_pages.warned(_most_pressing(account)),
+        markdown.titled(tables.gates(account)),
+        phase_pages.latency_picture(account),
+    )
+
+
+def _until_when(account: Account) -> str:
+    if account.cutover is not None:
+        return f"The application runs on {markdown.code(account.target)}."
+    return "Nothing of the application is changed before all three gates are open."
 
 
 def _summary_text(account: Account) -> str:
@@ -192,6 +221,12 @@ def _summary_text(account: Account) -> str:
         _steps(account),
         phase_pages.warned(_most_pressing(account)),
         markdown.titled(tables.gates(account)),
+        _details(account),
+    ).rstrip("\n")
+
+
+def _details(account: Account) -> str:
+    return markdown.join(
         markdown.titled(tables.criteria(criteria.criteria(account), "What the plan asks for")),
         markdown.titled(tables.criteria(criteria.metrics(account), "What the plan monitors")),
         _pause(account),

@@ -55,6 +55,7 @@ class RunFolder:
         self.patch = path / "switch.patch"
         self.schema = path / "unified-schema.md"
         self.server_log = path / "server.log"
+        self.flow_runs = path / "flow-runs"
 
     def save(self, name: str, record: BaseModel) -> Path:
         """Write *record* to `evidence/NAME.json`, durably."""
@@ -130,6 +131,18 @@ def list_runs(state_folder: Path) -> list[RunFolder]:
     if not folder.is_dir():
         return []
     return [RunFolder(p) for p in sorted(folder.iterdir()) if _RUN_NAME.fullmatch(p.name)]
+
+
+def note_flow_run(run: RunFolder, flow_run: str) -> None:
+    """Write down that *flow_run* of Prefect shows *run*; each process that works on it adds its own."""
+    if flow_run not in flow_runs_of(run):
+        with run.flow_runs.open("a", encoding="ascii") as lines:
+            lines.write(f"{flow_run}\n")
+
+
+def flow_runs_of(run: RunFolder) -> tuple[str, ...]:
+    """The flow runs of Prefect that showed *run*, oldest first; none where it never was in Prefect."""
+    return tuple(run.flow_runs.read_text(encoding="ascii").split()) if run.flow_runs.exists() else ()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from unified_db import pieces
 from unified_db.migration import junit, reruns, strays, wording
 from unified_db.migration.config import MigrationConfig, SuiteConfig
 from unified_db.migration.junit import Case
@@ -55,7 +56,8 @@ def run_suites(config: MigrationConfig, stages: Stages, run: RunFolder) -> tuple
     begun = time.monotonic()
     with strays.Guard(config, stages) as guard:
         rehearsal = Rehearsal(config, stages, run, guard)
-        compared = [_rehearse(rehearsal, suite) for suite in config.suite]
+        done = pieces.Tally("suites", 2 * len(config.suite), counts="steps")
+        compared = [_rehearse(rehearsal, suite, done) for suite in config.suite]
     findings = [finding for one in compared for finding in _judge(one, config)]
     if compared:
         findings.append(_proof_of_any(compared, config))
@@ -72,8 +74,11 @@ def run_suites(config: MigrationConfig, stages: Stages, run: RunFolder) -> tuple
     return evidence, verdict
 
 
-def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig) -> _Compared:
-    before, after = rehearsal.run_suite(suite, "before"), rehearsal.run_suite(suite, "after")
+def _rehearse(rehearsal: Rehearsal, suite: SuiteConfig, done: pieces.Tally) -> _Compared:
+    before = rehearsal.run_suite(suite, "before")
+    done.add(1)
+    after = rehearsal.run_suite(suite, "after")
+    done.add(1)
     # What broke off closes the gate by itself; its tests cannot be told apart from those that never ran.
     broke_off = before.problem or after.problem
     again = {} if broke_off else reruns.run_again(rehearsal, suite, _find_suspects(before, after))
