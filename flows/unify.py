@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from flows import order
-from tasks import artifacts, labels
+from tasks import artifacts, labels, telling
 from tasks.archive import archive
 from tasks.ask import ask
 from tasks.backup import backup
@@ -47,6 +47,7 @@ def summarise(run: RunFolder) -> None:
     """The run's report, and a page that shows it in Prefect."""
     write_report(run)
     artifacts.publish_summary(run)
+    telling.settle()
 
 
 TASKS = cast(

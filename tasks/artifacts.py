@@ -19,6 +19,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import ObjectNotFound
 
@@ -171,20 +172,25 @@ def _placed(artifact: ArtifactCreate, *, of_the_flow: bool = False) -> ArtifactC
     return artifact.model_copy(update=place)
 
 
-# What this process made, so that what is newer takes its place: (flow run, key) -> artifact.
-_made: dict[tuple[UUID | None, str | None], UUID] = {}
 _making = threading.Lock()
 
 
 def _replace(artifact: ArtifactCreate) -> None:
-    place = (artifact.flow_run_id, artifact.key)
     # One after the other: what was late must not come after what is newer.
     with _making, _own_client() as client:
-        older = _made.get(place)
-        _made[place] = client.create_artifact(artifact).id
-        if older is not None:
-            with contextlib.suppress(ObjectNotFound):
-                client.delete_artifact(older)
+        made = client.create_artifact(artifact).id
+        # Asked for, not remembered: also of a process before, and of a call whose answer was lost.
+        for older in client.read_artifacts(artifact_filter=_of_its_place(artifact)):
+            if older.id != made:
+                with contextlib.suppress(ObjectNotFound):
+                    client.delete_artifact(older.id)
+
+
+def _of_its_place(artifact: ArtifactCreate) -> ArtifactFilter:
+    return ArtifactFilter(
+        key=ArtifactFilterKey(any_=[str(artifact.key)]),
+        flow_run_id=ArtifactFilterFlowRunId(any_=[artifact.flow_run_id] if artifact.flow_run_id else []),
+    )
 
 
 def _own_client() -> SyncPrefectClient:

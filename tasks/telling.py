@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from prefect.context import FlowRunContext, TaskRunContext
@@ -19,6 +20,7 @@ TIMEOUT_S = 5.0
 # Once something came late, the rest is sent all the same but hardly waited for.
 IMPATIENT_S = 0.5
 _came_late = threading.Event()
+_late: list[threading.Thread] = []
 
 
 def in_a_prefect_run() -> bool:
@@ -44,11 +46,20 @@ def bounded(tell: Callable[[], object], *, timeout_s: float | None = None) -> No
     if timeout_s is None:
         timeout_s = IMPATIENT_S if _came_late.is_set() else TIMEOUT_S
     thread.join(timeout_s)
+    if thread.is_alive():
+        _late.append(thread)
     if thread.is_alive() and not _came_late.is_set():
         _came_late.set()
         log.info(
             "Prefect did not take what it should show in %g s; the run goes on without waiting", timeout_s
         )
+
+
+def settle(timeout_s: float = TIMEOUT_S) -> None:
+    """Give what came late a last moment, before the process ends and it is lost."""
+    deadline = time.monotonic() + timeout_s
+    while _late:
+        _late.pop().join(max(deadline - time.monotonic(), 0))
 
 
 def _drop(tell: Callable[[], object]) -> None:

@@ -84,7 +84,24 @@ def test_an_artifact_that_hangs_is_waited_for_only_so_long(
     telling.bounded(lambda: hanging.wait(30), timeout_s=0.1)
     assert time.monotonic() - started < 10
     assert "goes on without waiting" in caplog.text
+    telling.settle(0.1)
+    assert time.monotonic() - started < 10
     hanging.set()
+
+
+def test_what_came_late_is_given_a_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "_came_late", threading.Event())
+    go_on, told = threading.Event(), threading.Event()
+
+    def tell() -> None:
+        go_on.wait(30)
+        told.set()
+
+    telling.bounded(tell, timeout_s=0.01)
+    assert not told.is_set()
+    go_on.set()
+    telling.settle(30)
+    assert told.is_set()
 
 
 def test_an_artifact_that_fails_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
