@@ -107,12 +107,16 @@ class Played:
     unreachable: int = 0
     begun: list[str] = field(default_factory=list)
     most_at_work: int = 0
+    over: list[str] = field(default_factory=list)
 
     def start(self, member: Member) -> Child | None:
         if self.unreachable:
             self.unreachable -= 1
             return None
         self.begun.append(member.name)
+        self.over += [
+            f"{name} before {member.name}" for name, states in self.lives.items() if len(states) == 1
+        ]
         return Child(member.name, "SCHEDULED")
 
     def look(self, children: Sequence[Child]) -> dict[str, Child]:
@@ -156,9 +160,10 @@ def test_one_that_does_not_end_well_stops_no_other(kind: str) -> None:
 
 
 def test_one_that_waits_for_a_person_holds_nobody_up() -> None:
-    played = Played({"a": ["PAUSED"] * 9 + ["COMPLETED"]})
+    played = Played({"a": ["PAUSED"] * 20 + ["COMPLETED"]})
     states, said = run(make_members(*"abcd"), played, at_once=1)
     assert played.begun == list("abcd")
+    assert "a before d" not in played.over, "it still waits while the others have their turns"
     assert states == ["ended"] * 4
     assert said[-1] == "4 applications: all ended well."
 
