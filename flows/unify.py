@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-from prefect import Task, flow
+from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import BaseModel
 
 from flows import order
 from tasks import artifacts, labels, telling
@@ -70,32 +68,6 @@ TASKS = cast(
 )
 
 
-class InARow:
-    """The tasks, of which Prefect's graph shows each as following the one before it.
-
-    By itself it would draw an arrow for everything that one of them is given.
-    """
-
-    def __init__(self) -> None:
-        self._last: Any = None
-
-    def __getattr__(self, phase: str) -> Any:
-        does = getattr(TASKS, phase)
-        return functools.partial(self._call, does) if isinstance(does, Task) else does
-
-    def _call(self, task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
-        # Prefect knows a task's result again by its identity, which a copy does not have.
-        given = [_copied(a) for a in args]
-        named = {name: _copied(a) for name, a in kwargs.items()}
-        after = [] if self._last is None else [self._last]
-        self._last = task(*given, **named, wait_for=after)
-        return self._last
-
-
-def _copied(argument: Any) -> Any:
-    return argument.model_copy() if isinstance(argument, BaseModel) else argument
-
-
 def name_run() -> str:
     """How a run of the flow is called in the UI: what it does, and to which application."""
     parameters = flow_run.parameters
@@ -126,4 +98,4 @@ def unify(config: Path, dry_run: bool = True) -> order.Outcome:
     labels.tag_flow_run(labels.application_name(config), "dry-run" if dry_run else "run")
     loaded = load_config(config)
     run = order.begin(loaded, dry_run=dry_run)
-    return order.migrate(cast("order.Phases", InARow()), loaded, run, dry_run=dry_run)
+    return order.migrate(TASKS, loaded, run, dry_run=dry_run)

@@ -36,9 +36,6 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
         *("plan", "backup", "merge", "validate"),
         *("stage", "suites", "benchmark"),
     ]
-    # The graph is a row: each follows the one before it, and there is no other arrow.
-    inputs = [{i["id"] for given in t["task_inputs"].values() for i in given if "id" in i} for t in tasks]
-    assert inputs == [set(), *({t["id"]} for t in tasks[:-1])]
     assert {"unify-db", "dry-run", "chat_backend"} <= set(run["tags"])
     found = checkout.artifacts_of(run["id"])
     phases = [t["name"] for t in tasks]
