@@ -96,6 +96,8 @@ class _Proposer:
         part = setting.part
         if setting.relative_to == "absolute" and part.startswith("/") and part == _path_of(setting.raw):
             new = str(self._target)
+        elif not base.is_relative_to(self._root) and not part.startswith("/"):
+            new = str(self._target)  # from a home folder no relative path would lead into the tree for long
         else:
             head = "/" if part.startswith("/") else "./" if part.startswith("./") else ""
             new = head + os.path.relpath(self._target, base)

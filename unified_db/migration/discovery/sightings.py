@@ -159,7 +159,7 @@ def add_rest(ev: Evaluator, settings: Settings) -> list[str]:
     asks: list[str] = []
     for text in _process_settings(ev):
         origin = text.pieces[0].origin
-        if origin is not None and any(ev.tree.mentioning(re.compile(rf"\b{origin.key}\b"))):
+        if origin is not None and ev.tree.mentioning(re.compile(rf"\b{origin.key}\b")):
             asks.append(
                 f"{origin.file}:{origin.line} sets {origin.key} to {origin.raw}: is the application "
                 "started from there? Then that counts, not what is told here."

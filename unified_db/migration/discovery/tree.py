@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -36,6 +36,7 @@ class Tree:
         self.unread: dict[str, str] = {}
         self._texts: dict[str, str | None] = {}
         self._modules: dict[str, Module | None] = {}
+        self._mentions: dict[re.Pattern[str], tuple[str, ...]] = {}
 
     @cached_property
     def files(self) -> frozenset[str]:
@@ -100,13 +101,12 @@ class Tree:
             return module
         return None
 
-    def mentioning(self, pattern: re.Pattern[str]) -> Iterator[str]:
+    def mentioning(self, pattern: re.Pattern[str]) -> tuple[str, ...]:
         """Python files of the application itself whose text has *pattern*; its tests are left out."""
-        for file in self.python_files:
-            if not is_test(file):
-                text = self.text(file)
-                if text is not None and pattern.search(text):
-                    yield file
+        if pattern not in self._mentions:
+            files = (f for f in self.python_files if not is_test(f))
+            self._mentions[pattern] = tuple(f for f in files if pattern.search(self.text(f) or ""))
+        return self._mentions[pattern]
 
     def find_module(self, dotted: str, importer: str, level: int = 0) -> tuple[str, str] | None:
         """(base folder, dotted name below it) of the module that *importer* imports; None for a library's.
