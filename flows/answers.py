@@ -297,7 +297,7 @@ def _run_page(run: RunFolder, headline: str, facts: Mapping[str, Any]) -> Render
     lines: list[RenderableType] = [Text(headline, style="bold"), Text("")]
     lines.append(_line("run", f"{run.name} ({'dry run, done' if done else facts['state']})"))
     lines += [_line("phases", ", ".join(facts["phases"]))] if facts["phases"] else []
-    if facts["reason"] and facts["state"] in {"closed", "interrupted"}:
+    if facts["reason"] and facts["state"] in {"closed", "interrupted", "switched"}:
         lines.append(_line("stopped", facts["reason"]))
     lines += [verdict_line(v) for v in load_verdicts(run)]
     lines += [_line("evidence", facts["evidence"])] if facts["state"] == "waiting" else []

@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -73,10 +73,10 @@ def serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
             answer = (
                 answers.answer_failure(_as_wrong_use(error), _existing(call))
                 if wrong_use
-                else _answer_bug(call, error)
+                else _answer_refusal(call, error) or _answer_bug(call, error)
             )
         except Exception as error:  # noqa: BLE001 -- told to the user with where its traceback is
-            answer = _answer_bug(call, error)
+            answer = _answer_refusal(call, error) or _answer_bug(call, error)
         if _asked_to_end and answer.error is not None:
             # SQLite turns what a callback of ours raises into an error of its own.
             answer = _answer_interruption(call, _asked_to_end[0])
@@ -119,26 +119,28 @@ def _tell_error(console: Console, message: str, hint: str) -> None:
 
 def _answer_interruption(call: Call, error: BaseException) -> Answer:
     from flows import answers
-    from unified_db.migration.journal import next_step
 
     terminated = isinstance(error, TerminatedError)
-    known = _existing(call)
-    facts = answers.run_facts(known) if known is not None else {}
-    # Our own process still lives, so the journal alone would say that the run is at work.
-    begun = facts.get("state") == "running" and call.run is not None
-    name = call.run_name
-    hint = f"`unify-db status {name}` tells where the run stands, `unify-db resume {name}` goes on."
-    if facts.get("state") == "waiting":
-        facts = {**facts, "next": next_step(str(name), "waiting", alive=False)}
-    if not begun:
-        hint = str(facts.get("next", "What was not finished is gone. Run again, if you like."))
+    facts = _facts_of_stopped(call)
     return answers.Answer(
         message="terminated" if terminated else "interrupted",
-        hint=hint,
-        facts={**facts, "state": "interrupted"} if begun else facts,
+        hint=str(facts.get("next", "What was not finished is gone. Run again, if you like.")),
+        facts=facts,
         exit_code=ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED,
         error="Terminated" if terminated else "Interrupted",
     )
+
+
+def _answer_refusal(call: Call, error: Exception) -> Answer | None:
+    """A full disk, a permission or a read-only folder that no phase met; None of anything else."""
+    from flows import answers
+    from unified_db import causes
+
+    facts = _facts_of_stopped(call)
+    refused = causes.refusal(error, hint=f"Mend that. {facts.get('next', 'Nothing was done; run again.')}")
+    if refused is None:
+        return None
+    return replace(answers.answer_failure(refused, None), facts=facts)
 
 
 def _answer_bug(call: Call, error: Exception) -> Answer:
@@ -148,7 +150,7 @@ def _answer_bug(call: Call, error: Exception) -> Answer:
         traceback.print_exception(error, file=sys.stderr)
     known = _existing(call)
     where = f"The traceback is in {known.log}." if known and known.log.exists() else "`--debug` shows where."
-    facts = answers.run_facts(known) if known is not None else {}
+    facts = _facts_of_stopped(call)
     return answers.Answer(
         message=f"a bug of unify-db: {type(error).__name__}: {error}",
         hint=f"{where} {facts.get('next', '')}".strip(),
@@ -156,6 +158,24 @@ def _answer_bug(call: Call, error: Exception) -> Answer:
         exit_code=ExitCode.BUG,
         error=type(error).__name__,
     )
+
+
+def _facts_of_stopped(call: Call) -> dict[str, object]:
+    """What is known of the call's run, which does not go on: its journal may still say that it is at work."""
+    from flows import answers
+    from unified_db.migration import journal
+
+    known = _existing(call)
+    if known is None or not known.journal.exists():
+        return {}
+    facts = answers.run_facts(known)
+    if facts["state"] == "running":
+        left = journal.what_is_left(journal.read_entries(known.journal))
+        told = journal.next_step(known.name, "interrupted", left=left)
+        return {**facts, "state": "interrupted", "next": told}
+    if facts["state"] in {"waiting", "switched"}:
+        return {**facts, "next": journal.next_step(known.name, facts["state"], alive=False)}
+    return facts
 
 
 @contextlib.contextmanager

@@ -168,7 +168,9 @@ def look(by: Phases, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
 
 
 def resume(by: Phases, config: MigrationConfig, run: RunFolder) -> Outcome:
-    """Go on with *run* where it stopped, doing no more than it was asked for when it began.
+    """Go on with *run* where it stopped, doing no more than it was asked for last.
+
+    A rollback that was begun is brought to its end; nothing is switched again after it.
 
     A rollback that was begun is brought to its end, and that is the end of the run.
 
@@ -284,12 +286,18 @@ def _journaled(run: RunFolder) -> Iterator[None]:
         yield
     except UnifyError as error:
         closed = isinstance(error, GateClosedError)
-        journal.write("run", "failed", closed=closed, reason=error.message, hint=error.hint)
+        _write_failure(journal, closed=closed, reason=error.message, hint=error.hint)
         raise
     except Exception as error:
         if phases.phase_of(error) is not None:
-            journal.write("run", "failed", closed=False, reason=f"{type(error).__name__}: {error}", hint="")
+            _write_failure(journal, closed=False, reason=f"{type(error).__name__}: {error}", hint="")
         raise
+
+
+def _write_failure(journal: Journal, **why: object) -> None:
+    # On a full disk this line is missing, which reads as an interruption; what happened counts.
+    with contextlib.suppress(OSError):
+        journal.write("run", "failed", **why)
 
 
 def _is_just_begun(run: RunFolder) -> bool:

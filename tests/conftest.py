@@ -132,6 +132,12 @@ def small_file_system(folder: Path, *, size: str) -> Iterator[Callable[[], None]
 
 
 @pytest.fixture
+def without_a_look_at_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which packages an application's interpreter has is another test's matter, and takes a second."""
+    monkeypatch.setattr("unified_db.migration.plan._require_runtime", lambda _config: None)
+
+
+@pytest.fixture
 def database(tmp_path: Path) -> Callable[..., Path]:
     """Makes `NAME` in the test's folder from SQL."""
 

@@ -125,7 +125,7 @@ class JournalError(UnifyError):
 
 
 class RollbackError(UnifyError):
-    """A rollback found something that it must not overwrite; nothing was changed."""
+    """A rollback found something that it must not overwrite, or came to no end; the hint says which."""
 
     exit_code = ExitCode.SOURCE_UNUSABLE
 

@@ -98,14 +98,39 @@ def write_durably(path: Path, content: bytes, *, mode: int | None = None) -> Non
     if mode is None:
         mode = status.st_mode & 0o7777 if status else 0o644
     with partial_file(target) as partial:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            os.fchmod(stream.fileno(), mode)
-            if status is not None:
-                _keep_owner(stream.fileno(), status)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_new(partial, content, mode=mode, owner=status)
+
+
+def replace_keeping(path: Path, kept: Path, content: bytes, *, mode: int) -> None:
+    """Put *content* in the place of the file at *path*, which goes on at *kept*, on the same file system.
+
+    At no moment is there nothing at *path*: whoever opened it then would make a new file, and lose it.
+    A crash may leave the old file under both names. Where a file system has no links, there is such a moment.
+    """
+    with partial_file(path) as partial:
+        _write_new(partial, content, mode=mode, owner=None)
+        try:
+            kept.hardlink_to(path)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            path.replace(kept)
+        fsync_folder(kept.parent)
+
+
+_WITHOUT_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def _write_new(path: Path, content: bytes, *, mode: int, owner: os.stat_result | None) -> None:
+    """Make *path* of *content*, durably, with the owner of the file that has the status *owner*."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        os.fchmod(stream.fileno(), mode)
+        if owner is not None:
+            _keep_owner(stream.fileno(), owner)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager

@@ -434,7 +434,8 @@ def copy_still(held: Held, into: Path, told: Callable[[int], None] | None = None
         files.copy_content(file, files.sidecar(into, suffix), told)
     held.require_in_place()
     if held.leftovers:
-        sqlite.connect_writable(into).close()
+        with sqlite.closing(sqlite.connect_writable(into)) as conn:
+            sqlite.empty_wal(conn, into)
         for leftover in files.sidecars(into):
             leftover.unlink()
     return into

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from unified_db import files, pieces
+from unified_db import causes, files, pieces
 from unified_db.errors import SourceBusyError, SourceError
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
@@ -106,12 +106,29 @@ def translate(error: sqlite3.Error, path: Path) -> SourceError:
             f"{path} is locked by another process",
             hint="Nothing was written. Run again when its writer has finished.",
         )
-    if "disk is full" in text:
+    if causes.is_full_disk(error):
         return SourceError(f"the disk is full: {text}", hint="Nothing was switched. Make room and run again.")
     return SourceError(
         f"{path} cannot be read as a database: {text}",
         hint="Nothing was written. `sqlite3 FILE '.recover'` may save what is left of a damaged file.",
     )
+
+
+def empty_wal(conn: sqlite3.Connection, path: Path) -> None:
+    """Bring what is in the WAL of *path*, which *conn* has open alone, into the file itself.
+
+    The end of the last connection does so too, but says nothing where a full disk kept it from that: what
+    then reads the file without its WAL, or moves it, loses rows. Nothing to do in other journal modes.
+
+    Raises:
+        SourceError: The disk is full, or somebody else has the file open.
+    """
+    try:
+        busy, left, _ = conn.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    if busy or left > 0:
+        raise SourceBusyError(f"{path} is in use, so its WAL stays", hint="Nothing was written. Run again.")
 
 
 @contextlib.contextmanager

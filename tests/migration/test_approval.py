@@ -22,7 +22,7 @@ import pytest
 from tests.conftest import look_at, small_file_system
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db.errors import GateClosedError, UsageError
-from unified_db.migration import approval, decisions, gates
+from unified_db.migration import approval, decisions, gates, journal
 from unified_db.migration.config import ApprovalConfig
 from unified_db.migration.journal import Journal, read_entries, read_state
 from unified_db.migration.records import Approval, Backups, Decision, GateName, Question, Verdict
@@ -255,8 +255,8 @@ def test_another_process_with_the_same_number_is_not_the_one_that_waits(tmp_path
     Journal(run).write("run", "begin", pid=os.getpid())
     assert read_state(run).state == "running"
     with pytest.MonkeyPatch.context() as patch:
-        # As after a restart of the machine: the process is younger than what it is said to have written.
-        patch.setattr("psutil.Process.create_time", lambda _self: time.time() + 3600)
+        # As after a restart of the machine: the number is the same, the process is another.
+        patch.setattr(journal, "_born", lambda _pid: "another boot 4711")
         assert read_state(run).state == "interrupted"
 
 

@@ -37,11 +37,22 @@ from unified_db.migration.runs import RunFolder, create_run
 ROOT = Path(__file__).parents[2]
 
 
+def start_server(app: TinyApplication) -> None:
+    """Start *app* as somebody does who knows nothing of us, and wait until it answers."""
+    config = app.config()
+    processes.start_detached(
+        config.command(config.app.start),
+        cwd=config.cwd,
+        env={},
+        log_file=app.root.parent / "app.log",
+    ).wait_ready(processes.ready_url(config, port=config.app.port), timeout_s=20)
+
+
 class Move:
     """A tiny application that runs, with everything ready for its cut-over."""
 
-    def __init__(self, folder: Path) -> None:
-        self.app = TinyApplication.create(folder)
+    def __init__(self, folder: Path, app: TinyApplication | None = None) -> None:
+        self.app = app or TinyApplication.create(folder)
         self.run = self.prepare()
 
     def prepare(self) -> RunFolder:
@@ -61,13 +72,7 @@ class Move:
         return run
 
     def start(self) -> None:
-        config = self.app.config()
-        processes.start_detached(
-            config.command(config.app.start),
-            cwd=config.cwd,
-            env={},
-            log_file=self.app.root.parent / "app.log",
-        ).wait_ready(processes.ready_url(config, port=config.app.port), timeout_s=20)
+        start_server(self.app)
 
     def switch(self) -> None:
         cutover.perform_cutover(self.app.config(), self.run)
@@ -111,7 +116,7 @@ class Move:
 
 
 @pytest.fixture
-def move(tmp_path: Path) -> Iterator[Move]:
+def move(tmp_path: Path, without_a_look_at_the_interpreter: None) -> Iterator[Move]:
     made = Move(tmp_path)
     yield made
     with suppress(Exception):

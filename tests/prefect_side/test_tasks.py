@@ -16,7 +16,7 @@ from prefect.states import Failed
 
 from flows.order import Phases
 from flows.unify import TASKS
-from tasks import artifacts, labels, policy, telling
+from tasks import artifacts, labels, policy, retries, telling
 from unified_db import pieces
 from unified_db.errors import CutoverUndoneError, GateClosedError, SourceBusyError, SourceError
 
@@ -58,6 +58,13 @@ def test_every_phase_is_tried_again_for_what_is_transient_and_has_a_time_limit(p
     assert task.retries > 0
     assert task.retry_condition_fn is policy.retries_transient
     assert task.timeout_seconds
+
+
+@pytest.mark.parametrize("phase", [p for p in PHASES if p != "summarise"])
+def test_a_task_is_tried_as_often_as_the_same_phase_without_prefect(phase: str) -> None:
+    task, how = cast("Any", getattr(TASKS, phase)), retries.OF_PHASES[phase]
+    assert task.retries == len(how.delays_s)
+    assert task.retries == 0 or task.retry_delay_seconds == list(how.delays_s)
 
 
 def test_a_rollback_is_never_tried_twice_since_the_application_is_stopped_by_then() -> None:

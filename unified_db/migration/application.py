@@ -1,6 +1,7 @@
-"""The real application: is it running, stop it, start it, is it well.
+"""The real application: is it running, stop it, start it, wait until it answers.
 
-What the cut-over and the rollback need of it; staged copies are the business of `processes.py`.
+What the cut-over and the rollback need of it; staged copies are the business of `processes.py`, and
+whether it is well on its new file that of `soak.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +21,10 @@ from unified_db.errors import CutoverRefusedError, CutoverUndoneError
 from unified_db.migration import processes
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.processes import Server
-from unified_db.migration.records import Finding
 from unified_db.migration.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
-ERROR_LINE = re.compile(rb"\b(ERROR|CRITICAL)\b|^Traceback ", re.MULTILINE)
 _POLL_S = 0.02
 
 
@@ -39,9 +37,9 @@ def _answers(config: MigrationConfig) -> bool:
     if not config.app.start:
         # Without a server of its own, whatever answers at that port is somebody else's.
         return False
-    with _client() as client:
+    with client() as asking:
         try:
-            client.get(processes.ready_url(config, port=config.app.port))
+            asking.get(processes.ready_url(config, port=config.app.port))
         except httpx.HTTPError:
             return False
     return True
@@ -95,7 +93,7 @@ def starting(config: MigrationConfig, run: RunFolder) -> Iterator[Server]:
         config.command(config.app.start),
         cwd=config.cwd,
         env=processes.application_environment(config),
-        log_file=_log_of(config, run),
+        log_file=log_of(config, run),
     ) as server:
         yield server
 
@@ -108,26 +106,6 @@ def wait_healthy(config: MigrationConfig, server: Server) -> None:
     """
     url = processes.ready_url(config, port=config.app.port)
     server.wait_ready(url, timeout_s=config.app.ready_timeout_s)
-
-
-def watch(config: MigrationConfig, run: RunFolder, *, pid: int, mark: int) -> tuple[Finding, ...]:
-    """Ask and watch the application for `soak_s` seconds: requests, its process, its log.
-
-    Only requests that change nothing are sent. *mark* is the size of its log before it was started.
-    """
-    seconds = config.cutover.soak_s
-    asked, failed = _ask_for(config, seconds)
-    return (
-        _count(f"{asked} requests answered as expected", failed),
-        Finding(
-            check="the new process stays up",
-            where=f"process {pid}",
-            required="running",
-            measured="running" if _alive(pid) else "gone",
-            passed=_alive(pid),
-        ),
-        _count("no new ERROR lines or tracebacks in its log", _errors_since(config, run, mark)),
-    )
 
 
 def end_started(known: Mapping[str, Any]) -> None:
@@ -151,65 +129,9 @@ def end_started(known: Mapping[str, Any]) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-def _ask_for(config: MigrationConfig, seconds: float) -> tuple[int, list[str]]:
-    deadline = time.monotonic() + seconds
-    base = f"http://127.0.0.1:{config.app.port}"
-    asked, failed = 0, []
-    with _client() as client:
-        while True:
-            ready = processes.ready_url(config, port=config.app.port)
-            targets: list[tuple[str, int | None]] = [(ready, None)]
-            targets += [
-                (base + r.path, r.expect_status)
-                for r in config.benchmark.request
-                if r.method == "GET" and not r.changes and "{" not in r.path
-            ]
-            for url, expected in targets:
-                asked += 1
-                problem = _problem(client, url, expected)
-                if problem:
-                    failed.append(problem)
-            if failed or time.monotonic() >= deadline:
-                return asked, failed
-            time.sleep(0.2)
-
-
-def _problem(client: httpx.Client, url: str, expected: int | None) -> str:
-    path = httpx.URL(url).path
-    try:
-        status = client.get(url).status_code
-    except httpx.HTTPError as error:
-        return f"{path}: {type(error).__name__}"
-    good = 200 <= status < 300 if expected is None else status == expected
-    return "" if good else f"{path}: status {status}"
-
-
-def _count(check: str, problems: Sequence[str]) -> Finding:
-    measured = f"{len(problems)}: {problems[0]}" if problems else "none failed"
-    return Finding(
-        check=check, where="the application", required="none failed", measured=measured, passed=not problems
-    )
-
-
-def _errors_since(config: MigrationConfig, run: RunFolder, mark: int) -> list[str]:
-    path = _log_of(config, run)
-    if not path.exists():
-        return []
-    with path.open("rb") as stream:
-        stream.seek(mark if path.stat().st_size >= mark else 0)
-        # Lines may hold the application's data, so they are counted and not quoted.
-        found = len(ERROR_LINE.findall(stream.read()))
-    return [f"{found} lines, see {path}"] * bool(found)
-
-
-def _log_of(config: MigrationConfig, run: RunFolder) -> Path:
+def log_of(config: MigrationConfig, run: RunFolder) -> Path:
+    """Where the application's log is: the configured one, else what it prints in the run's folder."""
     return config.resolve(config.app.log) if config.app.log else run.server_log
-
-
-def log_size(config: MigrationConfig, run: RunFolder) -> int:
-    """Bytes that the application's log has now."""
-    path = _log_of(config, run)
-    return path.stat().st_size if path.exists() else 0
 
 
 def _users(config: MigrationConfig) -> list[str]:
@@ -217,14 +139,8 @@ def _users(config: MigrationConfig) -> list[str]:
     return processes.holders(paths, exclude={os.getpid()})
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _client() -> httpx.Client:
+def client() -> httpx.Client:
+    """A client for the application on this machine."""
     # A proxy in the environment must not stand between us and our own server.
     return httpx.Client(trust_env=False, verify=False, timeout=10.0)  # noqa: S501 - readiness alone is asked
 

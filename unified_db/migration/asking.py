@@ -6,6 +6,7 @@ application: they go into requests and nowhere else, so no message here names on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from unified_db import sources, sqlite
-from unified_db.errors import ConfigError
+from unified_db.errors import ConfigError, UnifyError
 from unified_db.migration.config import MigrationConfig, RequestConfig
 from unified_db.migration.continuity_config import ContinuityConfig
 from unified_db.migration.records import Backups
@@ -106,6 +107,17 @@ def read_backups(config: MigrationConfig, backups: Backups) -> dict[str, tuple[R
     """As :func:`read_sources`, out of the backups: what both staged sides have."""
     opened = [(b.label, lambda b=b: closing(sqlite.connect_frozen(b.path))) for b in backups.items]
     return _read_all(_requests(config), opened)
+
+
+def read_target(config: MigrationConfig, requests: Iterable[RequestConfig]) -> dict[str, tuple[Row, ...]]:
+    """As :func:`read_sources` for *requests*, out of the unified file; one without rows is left out."""
+    target = config.target_path
+    found: dict[str, tuple[Row, ...]] = {}
+    for request in requests:
+        # Unread, it is not asked: the file may be written for longer than one waits, or rows be gone by now.
+        with contextlib.suppress(UnifyError):
+            found |= _read_all([request], [(config.label(target), lambda: sources.reading(target))])
+    return found
 
 
 def conversation_key(conversation: ContinuityConfig) -> str:

@@ -280,7 +280,13 @@ class ApprovalConfig(Section):
 class CutoverConfig(Section):
     """The cut-over."""
 
-    soak_s: float = Field(10.0, ge=0, description="Seconds the new state is watched before it counts.")
+    soak_s: float = Field(
+        10.0,
+        ge=0,
+        description="Seconds the new state is watched before it counts: requests, response times, error rate "
+        "and memory against what the benchmark saw of the old files, and the log. What is clearly worse "
+        "takes all back.",
+    )
 
 
 class ArchiveConfig(Section):

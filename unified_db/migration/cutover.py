@@ -23,20 +23,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import unified_db
-from unified_db import errors, files, sqlite
+from unified_db import causes, errors, files, sqlite
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClosedError, UnifyError
 from unified_db.migration import (
     application,
     late,
     processes,
     recheck,
+    reserve,
     runs,
+    soak,
     switch,
     undo,
 )
+from unified_db.migration.carry_back import CarriedBack
 from unified_db.migration.config import MigrationConfig, load_config
-from unified_db.migration.journal import Journal
+from unified_db.migration.journal import Journal, read_entries, standing_acts
 from unified_db.migration.lookout import Lookouts
+from unified_db.migration.processes import Server
 from unified_db.migration.recheck import UNTOUCHED as _UNTOUCHED
 from unified_db.migration.records import (
     Approval,
@@ -87,12 +91,15 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
         _wait_for_end(process)
     if failure.exists():
         raise _rebuild_error(failure)
+    # Killed half way, as the system does where memory is short: nobody else would start the application.
+    if undo.recover_run(config, run):
+        raise CutoverUndoneError(
+            f"the cut-over's process ended with code {process.returncode}, and all was taken back",
+            hint=f"{_AS_BEFORE} {run.log} says how far it came.",
+        )
     record = run.load("cutover", CutoverRecord)
     if record is None:
-        raise CutoverUndoneError(
-            f"the cut-over's process ended with code {process.returncode} and left no result",
-            hint=f"`unify-db resume {run.name}` puts everything right; {run.log} says how far it came.",
-        )
+        raise _error_of_journal(run, process.returncode)
     log.info(
         "cut-over: switched, %.0f ms from stop to first healthy answer, %d late rows carried",
         record.downtime_ms,
@@ -126,11 +133,14 @@ def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
     with contextlib.ExitStack() as watch:
         try:
             prepared = _prepare(config, run, journal, watch)
+            journal.write("cutover", "begin", pid=os.getpid())
         except BaseException as error:
             watch.close()
             undo.undo_acts(config, run, journal)
-            if isinstance(error, OSError):
-                raise CutoverRefusedError(f"the cut-over cannot begin: {error}", hint=_UNTOUCHED) from error
+            if isinstance(error, OSError) or causes.is_refusal(error):
+                raise CutoverRefusedError(
+                    f"the cut-over cannot begin: {causes.sentence(error)}", hint=_go_on(run)
+                ) from error
             raise
         return _switch_or_undo(config, run, journal, prepared)
 
@@ -138,23 +148,48 @@ def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:
 def _switch_or_undo(
     config: MigrationConfig, run: RunFolder, journal: Journal, prepared: _Prepared
 ) -> CutoverRecord:
-    journal.write("cutover", "begin", pid=os.getpid())
     try:
         record = _switch_over(config, run, journal, prepared)
+        reserve.release(run)
+        run.save("cutover", record)
+        journal.write("cutover", "switched")
     except BaseException as error:
         # The way back opens the sources by itself, which must be nobody's then.
         prepared.lookouts.close()
-        reason = error.message if isinstance(error, UnifyError) else f"{type(error).__name__}: {error}"
+        reason = causes.sentence(error)
         log.warning("cut-over: %s; taking everything back", reason)
-        carried = undo.undo_acts(config, run, journal)
-        journal.write("cutover", "undone", reason=reason[:2000])
+        carried = _undo_all(config, run, journal, reason=reason)
         if not isinstance(error, Exception):
             raise
         hint = _AS_BEFORE + undo.describe_rest(run, carried)
         raise CutoverUndoneError(f"the cut-over was taken back: {reason}", hint=hint) from error
-    run.save("cutover", record)
-    journal.write("cutover", "switched")
     return record
+
+
+def _undo_all(config: MigrationConfig, run: RunFolder, journal: Journal, *, reason: str) -> CarriedBack:
+    """Take every act back; what was carried into the old files.
+
+    Raises:
+        CutoverUndoneError: Something is in the way; the hint says what is left to do.
+    """
+    try:
+        carried = undo.undo_acts(config, run, journal)
+    except Exception as error:
+        log.exception("cut-over: the way back stopped")
+        raise CutoverUndoneError(
+            f"{reason}; and taking the cut-over back stopped at: {causes.sentence(error)}",
+            hint=_left_to_undo(run),
+        ) from error
+    journal.write("cutover", "undone", reason=reason[:2000])
+    return carried
+
+
+def _left_to_undo(run: RunFolder) -> str:
+    """What state the application is in where the way back came to no end, and what to do."""
+    again = f"Mend that, then `unify-db rollback {run.name}` takes back what is left; no row is lost."
+    if {a.name for a in standing_acts(run)} <= {"stop", "ready-copy", "late-image"}:
+        return f"Files and configuration are as before, but the application does not run. {again}"
+    return f"The application does not run, and its files are between old and new. {again}"
 
 
 @dataclass(frozen=True)
@@ -184,6 +219,7 @@ def _prepare(
         )
     ready = config.target_path.with_name(f".{config.target_path.name}.{run.name}.ready")
     files.make_folder(config.target_path.parent)
+    reserve.keep(run, edits)
     with journal.act("ready-copy", path=str(ready)):
         # The copy takes the time while the application serves, so that the pause does not.
         shutil.copyfile(unified.path, ready)
@@ -211,11 +247,11 @@ def _switch_over(
         _edit(journal, ready.edits)
         application.require_no_holders(sources, after="the locks were taken")
         originals = _move_originals(config, run, journal, ready.backups)
-    mark = application.log_size(config, run)
-    pid = _start_application(config, run, journal)
+    error_lines = soak.follow_log(config, run)
+    server = _start_application(config, run, journal)
     downtime_ms = (time.monotonic() - stopped_at) * 1000
     log.info("cut-over: serving on the unified file after %.0f ms", downtime_ms)
-    health = application.watch(config, run, pid=pid, mark=mark) if pid else ()
+    health = soak.watch(config, run, server, error_lines) if server else ()
     _require_healthy(health)
     return CutoverRecord(
         run=run.name,
@@ -226,9 +262,13 @@ def _switch_over(
         late_rows=late_rows,
         edited=tuple(e.file for e in ready.edits),
         originals=originals,
-        pid=pid,
+        pid=server.pid if server else None,
         health=health,
     )
+
+
+def _go_on(run: RunFolder) -> str:
+    return f"{_UNTOUCHED} Mend that, then `unify-db resume {run.name}` goes on."
 
 
 def _load_evidence(run: RunFolder) -> tuple[MigrationPlan, Backups, UnifiedFile]:
@@ -293,11 +333,12 @@ def _move_originals(
     moved: list[tuple[Path, Path]] = []
     for place, item in enumerate(backups.items, 1):
         kept = _kept_place(run, place, item.source)
-        with journal.act("move", path=str(item.source), kept=str(kept)):
-            files.move_durably(item.source, kept)
         fence = undo.fence_text(config.target_path, run)
-        with journal.act("fence", path=str(item.source), sha256=files.digest_bytes(fence)):
-            files.write_durably(item.source, fence, mode=0o444)
+        with (
+            journal.act("move", path=str(item.source), kept=str(kept)),
+            journal.act("fence", path=str(item.source), sha256=files.digest_bytes(fence)),
+        ):
+            files.replace_keeping(item.source, kept, fence, mode=0o444)
         moved.append((item.source, kept))
     log.info("cut-over: old files moved away, old paths fenced")
     return tuple(moved)
@@ -311,7 +352,7 @@ def _kept_place(run: RunFolder, place: int, source: Path) -> Path:
     return source.with_name(f".{run.name}-{place}-{source.name}")
 
 
-def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal) -> int | None:
+def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal) -> Server | None:
     if not config.app.start:
         return None
     # It begins only once it is known which process it is: whoever is killed before leaves none that runs.
@@ -321,13 +362,28 @@ def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal
     ):
         learnt.update(processes.describe(server.pid))
     application.wait_healthy(config, server)
-    return server.pid
+    return server
 
 
 def _require_healthy(health: Sequence[Finding]) -> None:
     bad = next((f for f in health if not f.passed), None)
     if bad is not None:
-        raise CutoverUndoneError(f"{bad.check}: required {bad.required}, measured {bad.measured}")
+        raise CutoverUndoneError(
+            f"{bad.check} ({bad.where}): required {bad.required}, measured {bad.measured}"
+        )
+
+
+def _error_of_journal(run: RunFolder, code: int) -> CutoverUndoneError:
+    """Why the cut-over's process left no result, where it could not write down even that."""
+    marks = [e for e in read_entries(run.journal) if e.event == "cutover"]
+    if marks and marks[-1].status == "undone":
+        return CutoverUndoneError(
+            f"the cut-over was taken back: {marks[-1].fields.get('reason', 'unknown')}", hint=_AS_BEFORE
+        )
+    return CutoverUndoneError(
+        f"the cut-over's process ended with code {code} and left no result",
+        hint=f"`unify-db resume {run.name}` puts everything right; {run.log} says how far it came.",
+    )
 
 
 def _rebuild_error(path: Path) -> UnifyError:
@@ -347,7 +403,9 @@ def main(arguments: Sequence[str]) -> int:
         except UnifyError as error:
             content = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
             path = run.evidence / "cutover-failure.json"
-            files.write_durably(path, json.dumps(content).encode(), mode=0o600)
+            # Where the disk is full the journal tells the waiter.
+            with contextlib.suppress(OSError):
+                files.write_durably(path, json.dumps(content).encode(), mode=0o600)
             return int(error.exit_code)
         except Exception:
             log.exception("a bug of unify-db stopped the cut-over")

@@ -12,7 +12,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 
 from unified_db.errors import GateClosedError, UsageError
-from unified_db.migration import decisions
+from unified_db.migration import decisions, wording
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.decisions import UNTOUCHED
 from unified_db.migration.records import Approval, Backups, Decision, MigrationPlan, Question, Verdict
@@ -21,6 +21,8 @@ from unified_db.migration.runs import RunFolder
 log = logging.getLogger(__name__)
 
 _MOST_MENTIONS = 10
+# By so much clocks are corrected every day.
+_CLOCK_SLACK = timedelta(minutes=1)
 
 
 def require_passed(verdict: Verdict) -> Verdict:
@@ -142,6 +144,12 @@ def _require_fresh(config: MigrationConfig, run: RunFolder) -> Backups:
     if backups is None:
         raise GateClosedError(f"run {run.name} has no backup", hint=UNTOUCHED)
     age, max_age = datetime.now(UTC) - backups.taken_at, config.approval.max_age
+    if age < -_CLOCK_SLACK:
+        raise GateClosedError(
+            f"the evidence was made at {wording.format_moment(backups.taken_at)}, which is still to come: "
+            "the clock was set back since, so nobody knows how old it is",
+            hint=f"{UNTOUCHED} Make it again with `unify-db run`.",
+        )
     if age > max_age:
         raise GateClosedError(
             f"the evidence is {_hours(age)} old; approval.max_age allows {_hours(max_age)}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ from unified_db.migration.runs import RunFolder
 StateName = Literal["running", "waiting", "closed", "switched", "archived", "rolled_back", "interrupted"]
 
 _SUM_CHARS = 16
+# Where a process's start is among what follows its name in /proc/PID/stat.
+_STARTED = 19
 # What the clock may have been set back by since; a number is not given out again within that.
 _CLOCK_SLACK_S = 2.0
 
@@ -96,8 +98,14 @@ class Journal:
         self._mend()
 
     def write(self, event: str, status: str, **fields: Any) -> None:
-        """Append one line and fsync it (and, for the first line, the folder)."""
+        """Append one line and fsync it (and, for the first line, the folder).
+
+        Raises:
+            OSError: It could not be written; the journal is as it was before.
+        """
         known = self._path.exists()
+        if "pid" in fields:
+            fields["born"] = _born(int(fields["pid"]))
         content = {
             "number": self._count_lines() + 1,
             "at": datetime.now(UTC).isoformat(),
@@ -105,10 +113,9 @@ class Journal:
             "status": status,
             **fields,
         }
-        line = _seal(content)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            _append(descriptor, line)
+            _append(descriptor, _seal(content))
         finally:
             os.close(descriptor)
         if not known:
@@ -121,7 +128,9 @@ class Journal:
         try:
             yield
         except BaseException as error:
-            self.write("phase", "failed", phase=name, kind=type(error).__name__, reason=str(error)[:2000])
+            # On a full disk this line is missing, which reads as an interruption; what happened counts.
+            with suppress(OSError):
+                self.write("phase", "failed", phase=name, kind=type(error).__name__, reason=str(error)[:2000])
             raise
         self.write("phase", "done", phase=name)
 
@@ -158,9 +167,11 @@ class Journal:
         if not self._path.exists():
             return
         raw = self._path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if whole != raw:
-            files.write_durably(self._path, whole, mode=0o600)
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            # In place: what recovery begins with must need no room on a disk that is full.
+            os.truncate(self._path, whole)
+            files.fsync_file(self._path)
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -209,11 +220,14 @@ def read_state(run: RunFolder) -> RunState:
     phases = tuple(e.fields["phase"] for e in entries if e.event == "phase" and e.status == "done")
     state, reason = _judge(entries)
     alive = bool(entries) and _alive(entries)
+    if state == "switched":
+        # The cut-over had a process of its own; whoever waited for it archives.
+        alive = _alive([e for e in entries if e.event == "run"])
     asked = any(e.event == "run" and e.status == "waiting" for e in entries)
     waited = state == "waiting"
     if waited:
         state, reason = _judge_wait(run, alive=alive)
-    told = next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked)
+    told = next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked, left=what_is_left(entries))
     if waited and state == "interrupted":
         told = f"Nothing was switched yet. `unify-db resume {run.name}` goes on with the approved evidence."
     return RunState(
@@ -233,7 +247,9 @@ def _judge(entries: list[Entry]) -> tuple[StateName, str]:
         key = (entry.event, entry.status)
         if key == ("run", "resumed") and state in {"switched", "archived"}:
             continue  # what was done stays done, whoever looks at the run again
-        if key == ("run", "failed"):
+        if key == ("run", "failed") and state in {"switched", "archived"}:
+            reason = str(entry.fields.get("reason", ""))
+        elif key == ("run", "failed"):
             state = "closed" if entry.fields.get("closed") else "interrupted"
             reason = str(entry.fields.get("reason", ""))
         elif key in _STATES:
@@ -282,8 +298,11 @@ def _alive(entries: list[Entry]) -> bool:
     said = [e for e in entries if "pid" in e.fields]
     if not said:
         return False
+    pid, born = int(said[-1].fields["pid"]), said[-1].fields.get("born")
+    if born:
+        return _born(pid) == str(born)
     try:
-        began = psutil.Process(int(said[-1].fields["pid"])).create_time()
+        began = psutil.Process(pid).create_time()
     except psutil.AccessDenied:
         return True
     except psutil.Error:
@@ -292,13 +311,54 @@ def _alive(entries: list[Entry]) -> bool:
     return bool(began <= said[-1].at.timestamp() + _CLOCK_SLACK_S)
 
 
+def _born(pid: int) -> str:
+    """What tells process *pid* from every other that had or will have its number, whatever clocks are set to.
+
+    The boot and the ticks since then (proc(5), field 22); empty where the system does not tell.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name before it, in parentheses, may hold spaces and parentheses.
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{boot} {stat[_STARTED]}" if stat[0] not in {"Z", "X"} else ""
+
+
+Left = Literal["nothing", "switch", "rollback"]
+
+
+def what_is_left(entries: list[Entry]) -> Left:
+    """What of a run that goes on no more is half done."""
+    marks = [(e.event, e.status) for e in entries if e.event in {"cutover", "rollback"}]
+    if marks and marks[-1][0] == "rollback" and marks[-1][1] != "done":
+        return "rollback"
+    return "switch" if any(not a.undone for a in acts(entries)) else "nothing"
+
+
 def next_step(
-    name: str, state: StateName, *, dry_run: bool = False, alive: bool = True, asked: bool = False
+    name: str,
+    state: StateName,
+    *,
+    dry_run: bool = False,
+    alive: bool = True,
+    asked: bool = False,
+    left: Left = "switch",
 ) -> str:
     """What to do about a run called *name*.
 
-    *alive* says whether its process is still there, *asked* whether a person did not let it switch.
+    *alive* says whether its process is still there, *asked* whether a person did not let it switch, and
+    *left* what of it is half done.
     """
+    if state == "interrupted" and left == "nothing":
+        return f"The application uses its old files, unchanged. `unify-db resume {name}` goes on."
+    if state == "interrupted" and left == "rollback":
+        return f"A rollback was begun: `unify-db rollback {name}` brings it to its end; no row is lost."
+    if state == "switched" and not alive:
+        return (
+            f"The application uses the unified file; the old files are not archived yet: `unify-db resume "
+            f"{name}` does that, `unify-db rollback {name}` takes the switch back."
+        )
     if state == "waiting" and not alive:
         return (
             f"The run waits for a person, and its process has ended: `unify-db approve {name}`, then "

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from unified_db import files, pieces, sqlite
+from unified_db import causes, files, pieces, sqlite
 from unified_db.errors import CutoverRefusedError, SourceError
 from unified_db.migration import changes, compare, copy, layout, union_changes, unions
 from unified_db.migration.compare import WHOLE, Span
@@ -86,6 +86,9 @@ def _carry_one_beside(
                 changes.require_equal(conn, names, left="src", right="main")
             return sum(c.total for c in carried)
     except (SourceError, sqlite3.Error) as error:
+        if causes.is_full_disk(error):
+            # It would be as full after the stop.
+            raise
         log.warning("cut-over: %s is compared once the application is stopped: %s", item.label, error)
         lookout.forget()
         return 0
@@ -99,6 +102,8 @@ def _carry_unions_beside(ready: ReadyCopy, lookouts: Lookouts) -> int:
             return _carry_unions(ready)
         log.info("cut-over: united tables are compared once the application is stopped, no writer waits now")
     except (SourceError, sqlite3.Error) as error:
+        if causes.is_full_disk(error):
+            raise
         # A part that is written while others are read makes them differ; nobody does so after the stop.
         log.warning("cut-over: united tables are compared once the application is stopped: %s", error)
     for lookout in lookouts.each:
@@ -203,11 +208,13 @@ def _reading(ready: ReadyCopy, item: Backup) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def _beside(ready: ReadyCopy, source: Path, *, frozen: bool) -> Iterator[sqlite3.Connection]:
-    """A connection to the ready copy with *source* attached as src."""
+    """A connection to the ready copy with *source* attached as src; all of it is in the file afterwards."""
     with sqlite.closing(sqlite.connect_writable(ready.path)) as conn:
         compare.prepare(conn)
         with sqlite.attached(conn, source, "src", frozen=frozen):
             yield conn
+        # Moved and read without its WAL from here on.
+        sqlite.empty_wal(conn, ready.path)
 
 
 @contextlib.contextmanager
@@ -252,6 +259,7 @@ def _carry_unions(ready: ReadyCopy) -> int:
         for union in ready.backups.layout.unions:
             parts = unions.parts_of(union, places, paths, frozen=False)
             total += union_changes.carry_late(conn, union, parts).total
+        sqlite.empty_wal(conn, ready.path)
     return total
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import shutil
 import time
 import zlib
@@ -25,6 +24,7 @@ from unified_db.errors import ServerError
 from unified_db.migration import processes, stage, strays
 from unified_db.migration.asking import Row, ask, read_backups
 from unified_db.migration.config import MigrationConfig, RequestConfig
+from unified_db.migration.error_lines import ErrorLines
 from unified_db.migration.judging import Part, Series
 from unified_db.migration.load import SIDES, Client, Load, Side, Tally
 from unified_db.migration.operations import Operations, Place, savers_of
@@ -45,7 +45,6 @@ _MAX_WEIGHT = 4
 # A start costs seconds, so what was started is asked for about as long.
 _PHASE_LIMITS_S = (1.0, 1.8)
 _STOP_TIMEOUT_S = 10.0
-_LOG_ERROR = re.compile(rb"\b(?:ERROR|CRITICAL|FATAL)\b|Traceback \(most recent call last\)")
 
 
 @dataclass
@@ -110,7 +109,7 @@ class _StagedServer:
 
     def count_log_errors(self) -> int:
         """Lines of this start that tell of an error."""
-        return sum(_count_errors(path, offset) for path, offset in self.logs.items())
+        return sum(ErrorLines(path, offset=offset).count() for path, offset in self.logs.items())
 
 
 class Bench:
@@ -427,12 +426,3 @@ def _choose_rounds(restart_s: float, round_s: float) -> int:
     fewest, most = _ROUND_LIMITS
     phase_s = max(shortest, min(longest, restart_s / 2))
     return max(fewest, min(most, round(phase_s / max(round_s, 1e-3))))
-
-
-def _count_errors(path: Path, offset: int) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as stream:
-        # A log that was cut since is read from its beginning.
-        stream.seek(offset if path.stat().st_size >= offset else 0)
-        return sum(1 for line in stream if _LOG_ERROR.search(line))

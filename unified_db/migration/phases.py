@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from unified_db import files
+from unified_db import causes, files
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Journal, read_entries
 from unified_db.migration.records import (
@@ -221,10 +221,24 @@ def _announced(phase: str, run: RunFolder) -> Iterator[None]:
         with Journal(run).phase(phase):
             yield
     except BaseException as error:
-        error.add_note(f"{_IN_PHASE}{phase}")
+        refused = causes.refusal(error, hint=_after_refusal(phase, run))
+        told = refused or error
+        told.add_note(f"{_IN_PHASE}{phase}")
         _log_end(phase, "fail", "stopped after", time.monotonic() - started)
+        if refused is not None:
+            raise refused from error
         raise
     _log_end(phase, "end", "done in", time.monotonic() - started)
+
+
+def _after_refusal(phase: str, run: RunFolder) -> str:
+    """What to do once the disk has room, or the permission is there, that *phase* lacked."""
+    if phase == "rollback":
+        return f"Mend that, then `unify-db rollback {run.name}` goes on where it stopped; no row is lost."
+    state = "Nothing was switched; the application still uses its old files."
+    if switched(run) is not None:
+        state = "The application uses the unified file, and the old files are still there."
+    return f"{state} Mend that, then `unify-db resume {run.name}` goes on."
 
 
 def _keep(phase: str, record: _R) -> _R:

@@ -5,12 +5,13 @@ Driven by the journal; needs neither Prefect nor the configuration file as it is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unified_db import integrity, sources
+from unified_db import causes, integrity, sources
 from unified_db.errors import RollbackError, UnifyError, UsageError
 from unified_db.migration import application, carry_back, undo
 from unified_db.migration.carry_back import CarriedBack
@@ -19,6 +20,7 @@ from unified_db.migration.journal import Act, Journal, acts, read_entries, read_
 from unified_db.migration.old_files import unpack_archived
 from unified_db.migration.records import Finding, RollbackRecord
 from unified_db.migration.runs import RunFolder
+from unified_db.migration.to_the_end import bring_to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,8 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     Raises:
         UsageError: The run never switched anything.
         RollbackError: The unified file's schema changed since the switch in a way that no old file can
-            take; nothing was changed.
-        UnifyError: The application does not stop; what was done so far is in the journal, and
-            calling again goes on.
+            take; nothing was changed. Also where the application does not stop, or a disk is full; what was
+            done so far is in the journal, and calling again goes on.
     """
     standing, half_done = standing_acts(run), undo.is_half_done(run)
     if not standing and not half_done:
@@ -43,17 +44,10 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
         carry_back.require_carriable(carry_back.find_drift(config, run))
     journal = Journal(run)
     with undo.hold_cutover_lock(run):
-        if undo.rollback_is_begun(run):
-            journal.write("rollback", "resumed", pid=os.getpid())
-        else:
-            running = application.is_running(config) or _stopped_by_an_interrupted_cutover(run, standing)
-            journal.write("rollback", "begin", pid=os.getpid(), running=running)
-        try:
-            carried = undo.undo_acts(config, run, journal, interrupted=half_done)
-        except UnifyError as error:
-            journal.write("rollback", "failed", reason=error.message)
-            raise
-        journal.write("rollback", "done")
+        # Left half way the application would be away until somebody comes back to it.
+        carried = bring_to_its_end(
+            "the rollback", lambda: _take_back(config, run, journal, standing, half_done=half_done)
+        )
     restored = _restored(run)
     return _record(run, restored, carried, tuple(_check(config, path) for path in restored))
 
@@ -78,6 +72,36 @@ def _record(
         left_behind=carried.left,
         set_aside=undo.find_set_aside(run),
     )
+
+
+def _take_back(
+    config: MigrationConfig, run: RunFolder, journal: Journal, standing: list[Act], *, half_done: bool
+) -> CarriedBack:
+    if undo.rollback_is_begun(run):
+        journal.write("rollback", "resumed", pid=os.getpid())
+    else:
+        running = application.is_running(config) or _stopped_by_an_interrupted_cutover(run, standing)
+        journal.write("rollback", "begin", pid=os.getpid(), running=running)
+    try:
+        carried = undo.undo_acts(config, run, journal, interrupted=half_done)
+    except Exception as error:
+        # On a full disk this line is missing, which reads as an interruption; what happened counts.
+        with contextlib.suppress(OSError):
+            journal.write("rollback", "failed", reason=causes.sentence(error))
+        if isinstance(error, RollbackError) or not (
+            isinstance(error, UnifyError) or causes.is_refusal(error)
+        ):
+            raise
+        raise RollbackError(
+            f"the rollback stopped: {causes.sentence(error)}", hint=_how_to_go_on(config, run)
+        ) from error
+    journal.write("rollback", "done")
+    return carried
+
+
+def _how_to_go_on(config: MigrationConfig, run: RunFolder) -> str:
+    away = "" if application.is_running(config) else "The application does not run now. "
+    return f"{away}Mend that, then `unify-db rollback {run.name}` brings it to its end; no row is lost."
 
 
 def _stopped_by_an_interrupted_cutover(run: RunFolder, standing: list[Act]) -> bool:

@@ -14,9 +14,10 @@ import logging
 import os
 import re
 import secrets
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from unified_db import files
 from unified_db.errors import RunLockedError, UsageError
 from unified_db.migration.config import MigrationConfig, parse_config
 
+_TIME_OF_NAME = "%Y%m%dT%H%M%SZ"
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 _R = TypeVar("_R", bound=BaseModel)
 
@@ -79,10 +81,17 @@ class RunFolder:
 
 
 def create_run(state_folder: Path, *, now: datetime | None = None) -> RunFolder:
-    """Make a new run's folder, owner-only, under *state_folder* (`.unify-db`)."""
-    moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    """Make a new run's folder, owner-only, under *state_folder* (`.unify-db`).
+
+    Its name sorts behind all others, also where the clock was set back: the newest run is the last.
+    """
+    moment = now or datetime.now(UTC)
     prepare_state_folder(state_folder)
-    run = RunFolder(state_folder / "runs" / f"{moment}-{secrets.token_hex(2)}")
+    others = [r.name.partition("-")[0] for r in list_runs(state_folder)]
+    if others:
+        newest = datetime.strptime(others[-1], _TIME_OF_NAME).replace(tzinfo=UTC)
+        moment = max(moment, newest + timedelta(seconds=1))
+    run = RunFolder(state_folder / "runs" / f"{moment.strftime(_TIME_OF_NAME)}-{secrets.token_hex(2)}")
     # All of it from the top: what is fsynced in a folder is lost with a folder that is not.
     for folder in (state_folder, run.path.parent, run.path, run.backups, run.evidence, run.preimages):
         files.make_folder(folder, mode=0o700)
@@ -217,10 +226,19 @@ def clear_leftovers(run: RunFolder) -> None:
                 path.unlink(missing_ok=True)
 
 
+class _RunLog(logging.FileHandler):
+    """A log whose lines go where its disk is full: the run itself says so, and goes on or back."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's own name
+        """Nothing to add for what a disk refused."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextlib.contextmanager
 def keep_log(run: RunFolder) -> Iterator[None]:
     """Write everything that unified_db logs to the run's own log for the length of the block."""
-    handler = logging.FileHandler(run.log, encoding="utf-8", delay=False)
+    handler = _RunLog(run.log, encoding="utf-8", delay=False)
     run.log.chmod(0o600)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("unified_db")
@@ -232,7 +250,9 @@ def keep_log(run: RunFolder) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(previous)
-        handler.close()
+        # What a full disk has not taken is tried once more by this.
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def remember(run: RunFolder, name: str, kind: type[_R], make: Callable[[], _R]) -> _R:

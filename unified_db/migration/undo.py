@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unified_db import files, sqlite
+from unified_db import files, sources, sqlite
 from unified_db.errors import RunLockedError, UnifyError
-from unified_db.migration import application, processes
+from unified_db.migration import application, processes, reserve
 from unified_db.migration.carry_back import CarriedBack, carry_back
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, acts, read_entries, standing_acts
@@ -166,6 +166,7 @@ def undo_acts(
         UnifyError: Something is in the way, such as a process that does not stop. What was taken
             back stays taken back; calling again goes on from there.
     """
+    reserve.release(run)
     standing = standing_acts(run)
     _remove_partials(standing)
     carried = CarriedBack()
@@ -313,6 +314,10 @@ def _undo_fence(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
 def _undo_move(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
     path, kept = Path(act.before["path"]), Path(act.before["kept"])
     if not kept.exists():
+        return
+    if sources.same_file(path, kept):
+        # Stopped between the second name and the fence.
+        files.remove_durably(kept)
         return
     for stranger in (path, *files.sidecars(path)):
         if stranger.exists():

@@ -29,7 +29,15 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self):
-        content = {"notes": count("NOTES", "notes"), "events": count("EVENTS", "events")}
+        self.answer({"notes": count("NOTES", "notes"), "events": count("EVENTS", "events")})
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with closing(sqlite3.connect(database("NOTES"))) as connection, connection:
+            connection.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+        self.answer({"kept": True})
+
+    def answer(self, content):
         body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
