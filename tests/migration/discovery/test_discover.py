@@ -100,3 +100,27 @@ def test_the_values_of_settings_are_told_nowhere(tmp_path):
     found = discover(tmp_path)
     assert ".env: OPENAI_API_KEY" in found.reaching
     assert "planted-secret" not in found.model_dump_json()
+
+
+def test_a_split_brain_is_a_question_and_nothing_is_renamed_because_of_it(tmp_path):
+    settings = """
+from pydantic_settings import BaseSettings, SettingsConfigDict
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env")
+    database_url: str = "sqlite:///one.db"
+settings = Settings()
+"""
+    main = """
+import os
+from sqlalchemy import create_engine
+from settings import settings
+one = create_engine(settings.database_url)
+other = create_engine(os.getenv("DATABASE_URL", "sqlite:///two.db"))
+"""
+    plant(tmp_path, {"settings.py": settings, "main.py": main, ".env": "DATABASE_URL=sqlite:///one.db\n"})
+    plant_databases(tmp_path, {"one.db": NOTES, "two.db": NOTES, "graph.db": CHECKPOINTS})
+    found = discover(tmp_path)
+    (question,) = (q for q in found.questions if q.about == "split brain")
+    assert "one.db" in question.sentence
+    assert "two.db" in question.sentence
+    assert found.renames == ()
