@@ -29,7 +29,7 @@ from unified_db.errors import UnifyError
 from unified_db.migration import cutover, phases, undo
 from unified_db.migration.archive import archive_originals  # noqa: F401 - imported before forking, as below
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.journal import Entry, read_entries, read_state
+from unified_db.migration.journal import read_entries, read_state
 from unified_db.migration.records import Approval, CutoverRecord
 from unified_db.migration.rollback import roll_back  # noqa: F401
 from unified_db.migration.runs import RunFolder, list_runs
@@ -191,31 +191,35 @@ class Matrix:
         return number, points
 
     def _put_right(self, point: tuple[int, str], way: str) -> None:
-        known = read_entries(self.run.journal)
-        rolling, over = _has_mark(known, "begin"), _has_mark(known, "done")
-        wanted: State = "old" if way == "rollback" or rolling else "new"
+        known = {(e.event, e.status) for e in read_entries(self.run.journal)}
+        wanted: State = "old" if way == "rollback" or ("rollback", "begin") in known else "new"
+        self._go(point, way, wanted, over=("rollback", "done") in known)
+        # What was done in two parts is taken back as one.
+        if wanted == "new" and ("cutover", "switched") in known:
+            self.app.start()
+            self._go(point, "rollback", "old", name="resume, then rollback")
+
+    def _go(
+        self, point: tuple[int, str], way: str, wanted: State, *, over: bool = False, name: str = ""
+    ) -> None:
         ended = forked(self.resume if way == "resume" else self.roll_back, self._log)
         problems = self.app.problems(wanted, self.run)
         expected = "archived" if wanted == "new" else "rolled_back"
-        if way == "rollback" and not _has_mark(read_entries(self.run.journal), "begin"):
+        refused = way == "resume" and over and "was rolled back" in ended.error
+        if way == "rollback" and not any(e.event == "rollback" for e in read_entries(self.run.journal)):
             # Where nothing has moved yet there is nothing to take back, which a rollback says.
-            expected = "interrupted"
-            refused = "switched nothing" in ended.error
-        else:
-            refused = way == "resume" and over and "was rolled back" in ended.error
+            expected, refused = "interrupted", "switched nothing" in ended.error
         problems += [ended.error] if ended.error and not refused else []
         state = read_state(self.run).state
         problems += [f"the journal says {state}"] if state != expected else []
-        self._tell({"point": point[0], "at": point[1], "way": way, "wanted": wanted, "problems": problems})
+        self._tell(
+            {"point": point[0], "at": point[1], "way": name or way, "wanted": wanted, "problems": problems}
+        )
 
     def _tell(self, facts: dict[str, Any]) -> None:
         if facts["problems"]:
             facts["said"] = self._log.read_text()[-2000:]
         print(json.dumps(facts), flush=True)
-
-
-def _has_mark(entries: list[Entry], status: str) -> bool:
-    return any((e.event, e.status) == ("rollback", status) for e in entries)
 
 
 def open_gates(app: LedgerApplication) -> None:
