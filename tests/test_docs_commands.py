@@ -37,6 +37,10 @@ EXCUSED = {
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": "a shell's own",
     "prefect deployment run unify-db/dry-run --watch": "tests/prefect_side/test_deployments.py",
     "prefect deployment run unify-db/unify-db -p config=/path/to/unify.toml --watch": "the same",
+    "prefect deployment run unify-db-fleet/unify-db-fleet -p configs='/srv/*/unify.toml'": "the same",
+    "prefect deployment run unify-db-fleet/unify-db-fleet -p configs=/srv/fleet.txt -p dry_run=false": (
+        "tests/migration/test_fleet.py reads such lists"
+    ),
 }
 
 
