@@ -83,8 +83,7 @@ class Application:
     def initiate(self) -> list[str]:
         """Write `unify.toml` as `unify-db init --yes` does; what it still asks about."""
         answer = initiate.initiate(self.root, None, asks=False)
-        asked = [question["about"] for question in answer.facts["questions"]]
-        return [about for about in asked if not about.startswith("edit ")]
+        return [question["about"] for question in answer.facts["questions"]]
 
     def answer(self) -> MigrationConfig:
         """The configuration, once a person has answered what `init` asks.
@@ -210,7 +209,7 @@ class Move:
 
     def _end_process(self) -> None:
         if self.switched is not None and self.switched.pid is not None:
-            application.end_process(self.switched.pid)
+            application.end_started(processes.describe(self.switched.pid))
         self.switched = None
 
 
