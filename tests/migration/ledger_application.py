@@ -34,6 +34,21 @@ _WAIT_S = 20.0
 State = Literal["old", "new"]
 
 
+def copy_tree(origin: Path, copy: Path) -> None:
+    """Copy a tree in which two names of one file stay that, as they are between two steps of a move."""
+    known: dict[tuple[int, int], str] = {}
+
+    def copy_file(source: str, target: str) -> str:
+        status = os.lstat(source)
+        first = known.setdefault((status.st_dev, status.st_ino), target)
+        if first != target:
+            os.link(first, target)
+            return target
+        return str(shutil.copy2(source, target, follow_symlinks=False))
+
+    shutil.copytree(origin, copy, symlinks=True, copy_function=copy_file)
+
+
 class LedgerApplication:
     """The application at `FOLDER/app`, with its ledger beside it and copies of its tree to go back to.
 
@@ -106,13 +121,13 @@ class LedgerApplication:
     def keep(self, name: str) -> None:
         """Keep the tree and the ledger as they are under *name*."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
-        shutil.copytree(self.root, self.folder / name, symlinks=True)
+        copy_tree(self.root, self.folder / name)
         (self.folder / f"{name}.ledger").write_text(self.ledger.read_text() if self.ledger.exists() else "")
 
     def restore(self, name: str) -> None:
         """Make the tree and the ledger what they were when they were kept under *name*."""
         shutil.rmtree(self.root)
-        shutil.copytree(self.folder / name, self.root, symlinks=True)
+        copy_tree(self.folder / name, self.root)
         shutil.copyfile(self.folder / f"{name}.ledger", self.ledger)
 
     def state(self) -> str:

@@ -169,6 +169,7 @@ def undo_acts(
     reserve.release(run)
     standing = standing_acts(run)
     _remove_partials(standing)
+    _remove_second_names(standing)
     carried = CarriedBack()
     if _has(standing, "start") or _has(standing, "place"):
         _stop_for_good(config, standing)
@@ -250,6 +251,16 @@ def _remove_partials(standing: list[Act]) -> None:
     files.remove_partials(*(Path(name) for name in names if name))
 
 
+def _remove_second_names(standing: list[Act]) -> None:
+    """Have each old file under one name: a move may have been stopped between its new name and the fence.
+
+    Before rows are carried, which puts another file at the new name.
+    """
+    for act in standing:
+        if act.name == "move" and sources.same_file(Path(act.before["path"]), Path(act.before["kept"])):
+            files.remove_durably(Path(act.before["kept"]))
+
+
 def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
     path = Path(act.before["path"])
     for leftover in (*files.sidecars(path), path):
@@ -314,10 +325,6 @@ def _undo_fence(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
 def _undo_move(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
     path, kept = Path(act.before["path"]), Path(act.before["kept"])
     if not kept.exists():
-        return
-    if sources.same_file(path, kept):
-        # Stopped between the second name and the fence.
-        files.remove_durably(kept)
         return
     for stranger in (path, *files.sidecars(path)):
         if stranger.exists():
