@@ -55,12 +55,13 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
     _require_writable(config)
     sources = tuple(_read_source(config, s, scratch=run.path) for s in config.source)
     _require_one_encoding(sources)
-    # Before collisions: a split brain's two files have the same tables, and renaming them is no way out.
     reading = read_tree(config.root, config.cwd, environment=processes.application_environment(config))
     risks.require_one_mind(config, reading)
     layout = configured(config)
     places = place_all([(s.label, s.objects) for s in sources], layout)
     collisions = find_collisions(places, {s.label: s.kind for s in sources})
+    # Before collisions: a split brain's files have the same tables, and renaming them is no way out.
+    risks.require_no_halves(config, reading, collisions)
     require_no_collisions(collisions)
     require_agreement(places, layout)
     space = tuple(_space_needs(config, sources, run))

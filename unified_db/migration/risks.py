@@ -17,7 +17,7 @@ from unified_db.migration import processes, stage, switch, tree_risks, wording
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.discovery.finds import Disagreement, EngineUse, PathSetting, SaverUse, TreeReading
 from unified_db.migration.discovery.reading import read_tree
-from unified_db.migration.records import Risk, SourceFacts
+from unified_db.migration.records import Collision, Risk, SourceFacts
 
 _LARGE_TREE_BYTES = 1_000_000_000
 _STALE_S = 30 * 86400
@@ -209,6 +209,22 @@ def require_one_mind(config: MigrationConfig, reading: TreeReading) -> None:
         left = [s for s in split.settings if not _is_changed(config, s, edited)]
         if left or after.disagreements:
             raise _split_brain(split, left or split.settings)
+
+
+def require_no_halves(config: MigrationConfig, reading: TreeReading, collisions: Sequence[Collision]) -> None:
+    """Return unless sources that collide are the files of a split brain, even where edits cover its places.
+
+    Raises:
+        ConfigError: Names the places and what each of them reads.
+    """
+    for split in reading.disagreements:
+        named = {config.label(f) for f in (_file_of(config, s) for s in split.settings) if f is not None}
+        if any(len(named & {label for label, _ in c.definitions}) > 1 for c in collisions):
+            raise ConfigError(
+                f"the application does not agree with itself on where its database is: {split.sentence}",
+                hint="Nothing was changed. Both files have the same tables, and which holds what counts "
+                "is for you to say: let all places name that one, and leave the other out of unify.toml.",
+            )
 
 
 def _read_edited(config: MigrationConfig, edited: dict[Path, bytes]) -> TreeReading:
