@@ -41,8 +41,8 @@ def test_a_plan_leaves_no_trace_at_sources_in_use_and_idle(tiny: TinyApplication
 def test_a_plan_says_how_long_writers_of_a_rollback_source_wait(tiny: TinyApplication) -> None:
     with closing(sqlite3.connect(tiny.notes)) as conn:
         conn.execute("PRAGMA journal_mode=DELETE")
-    warnings = " ".join(unify("plan", cwd=tiny.root).answer["plan"]["warnings"])
-    assert "Writers of data/notes.db wait about 0.1 s while it is backed up" in warnings
+    risks = " ".join(r["sentence"] for r in unify("plan", cwd=tiny.root).answer["plan"]["risks"])
+    assert "Writers of data/notes.db wait about 0.1 s while it is backed up" in risks
 
 
 def test_different_encodings_are_refused_for_a_run_and_merged_without_one(tiny: TinyApplication) -> None:
