@@ -481,8 +481,19 @@ def beside():
 threads = [threading.Thread(target=beside) for _ in range(2)]
 for thread in threads:
     thread.start()
-interrupts = 0
+interrupts, armed = 0, False
 random.seed(3)
+
+def on_interrupt(_number, frame):
+    # Everywhere but in this script's own loop, which has to count them.
+    if armed and frame.f_code.co_name != "<module>":
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, on_interrupt)
+
+def insert():
+    with db.engine.begin() as conn:
+        conn.execute(text("INSERT INTO notes VALUES ('x')"))
 
 def interrupt():
     while not ended:
@@ -491,17 +502,13 @@ def interrupt():
 
 attack = threading.Thread(target=interrupt)
 attack.start()
-end = time.monotonic() + 3
-while True:
+armed, end = True, time.monotonic() + 3
+while time.monotonic() < end:
     try:
-        while time.monotonic() < end:
-            with db.engine.begin() as conn:
-                conn.execute(text("INSERT INTO notes VALUES ('x')"))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        break
-    except BaseException as error:
+        insert()
+    except BaseException:
         interrupts += 1
-ended = True
+armed, ended = False, True
 attack.join()
 for thread in threads:
     thread.join()
