@@ -145,3 +145,8 @@ def database(tmp_path: Path) -> Callable[..., Path]:
         return build_database(tmp_path / name, sql, wal=wal)
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups, each of which one worker runs, come first: at the end the other one would only wait."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
