@@ -105,7 +105,9 @@ def prepare_state_folder(state_folder: Path) -> None:
     ignore = state_folder / ".gitignore"
     # An empty one is what a kill left of making it; any other is its owner's.
     if not ignore.exists() or not ignore.stat().st_size:
-        files.write_durably(ignore, b"*\n")
+        ignore.write_bytes(b"*\n")
+        files.fsync_file(ignore)
+        files.fsync_folder(state_folder)
 
 
 def open_run(state_folder: Path, name: str | None = None) -> RunFolder:
