@@ -6,7 +6,6 @@ Every file is read as `plan` reads a source: beside its users, and without leavi
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sqlite3
 import time
@@ -19,7 +18,8 @@ from unified_db import sources as access
 from unified_db.errors import UnifyError
 from unified_db.migration.collisions import VERSION_TABLE
 from unified_db.migration.discovery.finds import DatabaseFind, DatabaseKind
-from unified_db.migration.edits.survey import SKIPPED_FOLDERS
+from unified_db.migration.edits.survey import walk_names
+from unified_db.migration.langgraph import has_own_name
 
 _MAX_FILES = 100_000
 _MAX_DATABASES = 200
@@ -43,9 +43,6 @@ _CHECKPOINTS = frozenset({"thread_id", "checkpoint_ns", "checkpoint_id", "checkp
 _WRITES = frozenset({"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel"})
 _OLD_CHECKPOINTS = frozenset({"thread_id", "thread_ts", "checkpoint"})
 _STORE = frozenset({"prefix", "key", "value", "created_at", "updated_at"})
-_OF_LANGGRAPH = frozenset(
-    {"checkpoints", "writes", "store", "store_vectors", "store_migrations", "vector_migrations"}
-)
 # Files that tools keep, by the tables that only they have.
 _TOOLS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"embeddings", "collections", "segments"}), "a vector store's file (Chroma)"),
@@ -74,7 +71,7 @@ class _Inside:
     @property
     def others(self) -> list[str]:
         """Tables that are no table of LangGraph's, nor Alembic's."""
-        own = {t for t in _OF_LANGGRAPH if self._is_own(t)}
+        own = {n.lower() for n in self.names if has_own_name(n) and self._is_own(n.lower())}
         return [n for n in self.names if n.lower() not in own | {VERSION_TABLE}]
 
     def _is_own(self, table: str) -> bool:
@@ -117,22 +114,13 @@ def look_at(path: Path, *, root: Path) -> DatabaseFind:
 
 
 def _candidates(root: Path) -> Iterator[Path]:
-    for path in itertools.islice(_walk(root), _MAX_FILES):
+    for path in itertools.islice(walk_names(root), _MAX_FILES):
         if path.name.endswith("-wal"):
             main = path.with_name(path.name.removesuffix("-wal"))
             if not main.exists():
                 yield main
         elif _is_database(path):
             yield path
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        subfolders[:] = sorted(
-            s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
-        )
-        yield from (here / name for name in sorted(names))
 
 
 def _is_database(path: Path) -> bool:
@@ -211,7 +199,7 @@ def _classify(inside: _Inside) -> tuple[DatabaseKind, str, list[str]]:
         why.append("its schema is Alembic's (alembic_version)")
     why += ["LangGraph's store, too"] if has_store else []
     # Names that LangGraph uses, with other columns: the application's own tables.
-    mistaken = [n for n in others if n.lower() in _OF_LANGGRAPH]
+    mistaken = [n for n in others if has_own_name(n)]
     why += [f"its table {n} is the application's own, not LangGraph's" for n in mistaken]
     return "application", "", why
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import ast
 import functools
-import os
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from unified_db.migration.edits.survey import SKIPPED_FOLDERS
+from unified_db.migration.edits.survey import walk_folder
 
-_MAX_BYTES = 1_000_000
 _MAX_FILES = 20_000
 
 
@@ -188,16 +187,5 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def _list_files(root: Path) -> Iterator[PurePosixPath]:
-    left = _MAX_FILES
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        subfolders[:] = sorted(
-            s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
-        )
-        for name in sorted(names):
-            path = here / name
-            if path.is_file() and path.stat().st_size <= _MAX_BYTES:
-                left -= 1
-                if left < 0:
-                    return
-                yield PurePosixPath(path.relative_to(root).as_posix())
+    for path in itertools.islice(walk_folder(root), _MAX_FILES):
+        yield PurePosixPath(path.relative_to(root).as_posix())

@@ -95,13 +95,17 @@ def walk_tree(config: MigrationConfig) -> Iterator[Path]:
 
 
 def walk_folder(root: Path) -> Iterator[Path]:
-    """As :func:`walk_tree`, of a tree that no configuration speaks of yet."""
+    """As :func:`walk_tree`, of a tree that no configuration speaks of yet; in the order of their names."""
+    for path in walk_names(root):
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+            yield path
+
+
+def walk_names(root: Path) -> Iterator[Path]:
+    """Whatever is in the folders below *root* that nobody's tools made, whatever it is, but the folders."""
     for folder, subfolders, names in os.walk(root):
         here = Path(folder)
-        subfolders[:] = [
+        subfolders[:] = sorted(
             s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
-        ]
-        for name in names:
-            path = here / name
-            if path.is_file() and path.stat().st_size <= _MAX_BYTES:
-                yield path
+        )
+        yield from (here / name for name in sorted(names))
