@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -168,9 +169,13 @@ class Terminal:
         os.write(self._ours, text.encode() + b"\n")
 
     def interrupt(self, question: str) -> None:
-        """Wait until *question* is shown, and press Ctrl-C."""
+        """Wait until *question* is shown, and press Ctrl-C; again where it came just before the reading."""
         self._wait_for(question)
-        self._process.send_signal(signal.SIGINT)
+        for _ in range(4):
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout=5)
 
     def end(self) -> int:
         self._wait_for(None)
