@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from unified_db.errors import ServerError
-from unified_db.migration import stage, statistics, strays
+from unified_db.migration import stage, statistics, strays, wording
 from unified_db.migration.config import BenchmarkConfig, MigrationConfig
 from unified_db.migration.continuity import check_continuity
 from unified_db.migration.judging import LOOKS, MAX_TAIL_RATIO, Blocks, Judged, Judgements, Series
@@ -198,7 +198,7 @@ def _time_finding(
 
 
 def _interval(found: Comparison) -> str:
-    return f"{found.ratio:.2f}x ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.ratio:.2f}x ({wording.format_bounds(found.low, found.high)})"
 
 
 def _judge_tails(rule: BenchmarkConfig, judgements: Judgements) -> Iterator[Finding]:
@@ -234,10 +234,10 @@ def _control_said(bench: Bench, control: Judgements, rule: BenchmarkConfig) -> s
             "differences where there are none; do not trust a verdict on response times from it."
         )
     ratios = sorted(j.comparison.ratio for j in judged.values())
-    widest = max(j.comparison.high / j.comparison.ratio for j in judged.values()) - 1
+    widest = max((j.comparison for j in judged.values()), key=lambda c: c.high / c.ratio)
     return (
         f"Control, old files against old files, {blocks}: ratios {ratios[0]:.2f} to {ratios[-1]:.2f}, "
-        f"widest noise {widest * 100:.0f} %."
+        f"the widest {_interval(widest)}."
     )
 
 

@@ -305,7 +305,7 @@ def latencies(account: Account, items: Sequence[Latency], caption: str) -> Table
             number(wording.format_ms(one.before_p95_ms)),
             number(wording.format_ms(one.after_p95_ms)),
             number(wording.format_ratio(one.ratio)),
-            number(f"{wording.format_ratio(one.low)} to {wording.format_ratio(one.high)}"),
+            number(wording.format_bounds(one.low, one.high)),
             number(_control_of(account, one)),
             mark(within(account, one)),
         )
@@ -326,8 +326,7 @@ def _control_of(account: Account, latency: Latency) -> str:
     found = next((c for c in beside if (c.name, c.concurrency) == key), None)
     if found is None:
         return wording.UNKNOWN
-    low, high = wording.format_ratio(found.low), wording.format_ratio(found.high)
-    return f"{wording.format_ratio(found.ratio)} ({low} to {high})"
+    return f"{wording.format_ratio(found.ratio)} ({wording.format_bounds(found.low, found.high)})"
 
 
 def criteria(items: Iterable[Criterion], caption: str) -> Table:

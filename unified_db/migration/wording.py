@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 MASK = "•••"
 UNKNOWN = "not known"
 
+# A single block bounds a ratio by a factor of millions.
+_SAYS_NOTHING = 1000
 _SIZES = ("KiB", "MiB", "GiB", "TiB")
 
 # A password may hold "/" and "@" (SQLAlchemy accepts them raw), so everything up to the last "@" of the
@@ -85,6 +87,13 @@ def format_seconds(seconds: float) -> str:
 def format_ratio(ratio: float) -> str:
     """A ratio after/before with two decimals, such as '1.03'."""
     return f"{ratio:.2f}" if math.isfinite(ratio) else UNKNOWN
+
+
+def format_bounds(low: float, high: float) -> str:
+    """The bounds of a ratio, such as '0.97 to 1.05'; not known from so few blocks that they say nothing."""
+    if not high < low * _SAYS_NOTHING:
+        return f"bounds {UNKNOWN}"
+    return f"{format_ratio(low)} to {format_ratio(high)}"
 
 
 def format_change(ratio: float) -> str:
