@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -132,3 +134,14 @@ def test_rate_and_remaining_time_are_shown_after_two_seconds(monkeypatch: pytest
         assert screen._how_far() == ""
     finally:
         screen.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority belongs to the whole process")
+def test_a_piece_goes_behind_without_the_others_or_the_caller() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    usual = priority()
+    found = pieces.do_together([priority, pieces.behind(priority)], threads=2)
+    assert found == [usual, min(usual + 4, 19)]
+    assert priority() == usual

@@ -12,6 +12,7 @@ import contextvars
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ _T = TypeVar("_T")
 _LOOK_S = 0.2
 # A look at the halt flag costs about a microsecond; this many steps of SQLite take about a millisecond.
 _STEPS_BETWEEN_LOOKS = 100_000
+# As `nice` counts: one thread beside two of these has a core of two for itself. More would starve them where
+# other programs want the cores too.
+_BEHIND = 4
 _TELL_EVERY_S = 0.1
 _WORTH_TELLING_S = 2.0
 
@@ -191,6 +195,23 @@ def make_interruptible(conn: sqlite3.Connection, meanwhile: Callable[[], None] |
 def cores() -> int:
     """How many pieces are done at a time: the cores this process may use, four at the most."""
     return max(1, min(len(os.sched_getaffinity(0)), 4))
+
+
+def behind(piece: Callable[[], _T]) -> Callable[[], _T]:
+    """*piece* for a thread of its own crew that gets only what the machine's other threads leave.
+
+    For what goes beside a longer piece that cannot be divided: the whole ends when that one does.
+    """
+
+    def run() -> _T:
+        # Elsewhere a priority belongs to the whole process. It stays with the thread, which ends with its crew.
+        if sys.platform == "linux":
+            thread = threading.get_native_id()
+            usual = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(usual + _BEHIND, 19))
+        return piece()
+
+    return run
 
 
 class Crew:

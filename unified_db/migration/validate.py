@@ -66,9 +66,9 @@ def validate(
         return meaning.check_meaning(backups, unified.path, decoded, told.read)
 
     # Decoding is Python's own work, which fills one core from beginning to end: it begins first and
-    # has a thread to itself, while what SQLite compares has the others.
-    checks.insert(0, check_meaning)
-    meant, *found = pieces.do_together(checks, threads=pieces.cores() + 1)
+    # has a thread to itself; what SQLite compares has the others, and the cores as far as decoding leaves them.
+    work = [check_meaning, *(pieces.behind(check) for check in checks)]
+    meant, *found = pieces.do_together(work, threads=pieces.cores() + 1)
     findings = [f for part in found for f in part]
     # Decoding rows that are known to differ would only say the same in more words.
     if all(f.passed for f in findings):
