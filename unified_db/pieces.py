@@ -204,7 +204,7 @@ def behind(piece: Callable[[], _T]) -> Callable[[], _T]:
     """
 
     def run() -> _T:
-        # Elsewhere a priority belongs to the whole process. It stays with the thread, which ends with its crew.
+        # Elsewhere a priority belongs to the process. It stays with the thread, which ends with its crew.
         if sys.platform == "linux":
             thread = threading.get_native_id()
             usual = os.getpriority(os.PRIO_PROCESS, thread)

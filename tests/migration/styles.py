@@ -23,7 +23,16 @@ from flows.direct import Direct
 from tests.migration.filler import Filler
 from tests.migration.plain_move import state
 from unified_db import files
-from unified_db.migration import application, cutover, gates, phases, processes, rollback, stage
+from unified_db.migration import (
+    application,
+    cutover,
+    gates,
+    phases,
+    process_table,
+    processes,
+    rollback,
+    stage,
+)
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.records import CutoverRecord, SuitesEvidence
 from unified_db.migration.runs import RunFolder, create_run
@@ -209,7 +218,7 @@ class Move:
 
     def _end_process(self) -> None:
         if self.switched is not None and self.switched.pid is not None:
-            application.end_started(processes.describe(self.switched.pid))
+            application.end_started(process_table.describe(self.switched.pid))
         self.switched = None
 
 

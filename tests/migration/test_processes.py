@@ -15,7 +15,7 @@ import pytest
 
 from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ServerError
-from unified_db.migration import application, processes
+from unified_db.migration import application, process_table, processes
 
 SPAWNING = """
 import subprocess, sys, time
@@ -201,15 +201,15 @@ def test_a_detached_server_has_a_session_of_its_own_and_appends_to_its_log(tmp_p
 def test_a_server_waits_until_it_is_known_which_process_it_is(tmp_path):
     command = ["sh", "-c", 'touch "$1"; exec sleep 60', "it's", str(tmp_path / "begun")]
     with processes.starting(command, cwd=tmp_path, env=dict(os.environ), log_file=tmp_path / "log") as server:
-        known = processes.describe(server.pid)
+        known = process_table.describe(server.pid)
         time.sleep(0.1)
         assert not (tmp_path / "begun").exists()
     try:
         wait_until((tmp_path / "begun").exists)
-        assert processes.is_there(known), "it is the process that was told of"
+        assert process_table.is_there(known), "it is the process that was told of"
     finally:
         server.stop()
-    assert not processes.is_there(known)
+    assert not process_table.is_there(known)
 
 
 def test_a_server_never_begins_where_we_are_killed_before_it_is_known_which_process_it_is(tmp_path):
@@ -219,18 +219,18 @@ def test_a_server_never_begins_where_we_are_killed_before_it_is_known_which_proc
         with processes.starting(
             command, cwd=tmp_path, env=dict(os.environ), log_file=tmp_path / "log"
         ) as server:
-            os.write(tell, json.dumps(processes.describe(server.pid)).encode())
+            os.write(tell, json.dumps(process_table.describe(server.pid)).encode())
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     known = json.loads(os.read(told, 1000))
-    wait_until(lambda: not processes.is_there(known))
+    wait_until(lambda: not process_table.is_there(known))
     assert not (tmp_path / "begun").exists()
 
 
 def test_another_process_that_has_the_number_by_now_is_not_ended(tmp_path):
     server = start_python("import time; time.sleep(60)", tmp_path)
     try:
-        known = processes.describe(server.pid)
+        known = process_table.describe(server.pid)
         application.end_started({**known, "began": "another boot 1"})
         assert server.running
         application.end_started(known)
@@ -282,10 +282,10 @@ def test_who_holds_a_database_is_told_whatever_name_the_file_has(tmp_path):
         connection.execute("CREATE TABLE t (x)")
         other_name.hardlink_to(database)
         me = f"{os.getpid()} "
-        assert [h for h in processes.holders([other_name]) if h.startswith(me)]
-        assert processes.holders([database], exclude={os.getpid()}) == []
-        assert processes.holders([database], among=[os.getppid()]) == []
-    assert processes.holders([database, tmp_path / "missing"]) == []
+        assert [h for h in process_table.holders([other_name]) if h.startswith(me)]
+        assert process_table.holders([database], exclude={os.getpid()}) == []
+        assert process_table.holders([database], among=[os.getppid()]) == []
+    assert process_table.holders([database, tmp_path / "missing"]) == []
 
 
 def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
@@ -298,7 +298,7 @@ def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
             with start_python(code, tmp_path) as server:
                 while "up" not in processes.log_tail(server.log_file):
                     time.sleep(0.02)
-                assert processes.holders([database], among=server.pids())
+                assert process_table.holders([database], among=server.pids())
 
 
 ORPHANING = """

@@ -18,7 +18,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from unified_db.errors import CutoverRefusedError, CutoverUndoneError
-from unified_db.migration import processes
+from unified_db.migration import process_table, processes
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.processes import Server
 from unified_db.migration.runs import RunFolder
@@ -78,7 +78,7 @@ def require_no_holders(paths: Sequence[Path], *, after: str) -> None:
     Raises:
         CutoverRefusedError: Names each such process with its command.
     """
-    users = processes.holders(paths, exclude={os.getpid()})
+    users = process_table.holders(paths, exclude={os.getpid()})
     if users:
         raise CutoverRefusedError(f"after {after} a database is still open in: {'; '.join(users)}")
 
@@ -109,11 +109,11 @@ def wait_healthy(config: MigrationConfig, server: Server) -> None:
 
 
 def end_started(known: Mapping[str, Any]) -> None:
-    """End the process that `processes.describe` told of, and its children, if it is there still.
+    """End the process that `process_table.describe` told of, and its children, if it is there still.
 
     Asked first, then forced. Another process that has its number by now is left alone.
     """
-    if not processes.is_there(known):
+    if not process_table.is_there(known):
         return
     pid = int(known["pid"])
     try:
@@ -136,7 +136,7 @@ def log_of(config: MigrationConfig, run: RunFolder) -> Path:
 
 def _users(config: MigrationConfig) -> list[str]:
     paths = [*(config.resolve(s.path) for s in config.source), config.target_path]
-    return processes.holders(paths, exclude={os.getpid()})
+    return process_table.holders(paths, exclude={os.getpid()})
 
 
 def client() -> httpx.Client:

@@ -298,7 +298,7 @@ def _digest_path(backup: Path) -> Path:
 
 
 def _require_unused(database: Path) -> None:
-    from unified_db.migration.processes import holders
+    from unified_db.migration.process_table import holders
 
     users = holders([database])
     if users:

@@ -28,7 +28,7 @@ from unified_db.errors import CutoverRefusedError, CutoverUndoneError, GateClose
 from unified_db.migration import (
     application,
     late,
-    processes,
+    process_table,
     recheck,
     reserve,
     runs,
@@ -360,7 +360,7 @@ def _start_application(config: MigrationConfig, run: RunFolder, journal: Journal
         application.starting(config, run) as server,
         journal.act("start", log=str(run.server_log)) as learnt,
     ):
-        learnt.update(processes.describe(server.pid))
+        learnt.update(process_table.describe(server.pid))
     application.wait_healthy(config, server)
     return server
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from unified_db.migration import processes
+from unified_db.migration import process_table
 from unified_db.migration.recording import Recording
 from unified_db.migration.watching import Watch
 
@@ -80,7 +80,7 @@ class Probe:
             self._seen |= self._watch.touched()
             return
         for path in self._named:
-            if path not in self._seen and processes.holders([path], among=pids):
+            if path not in self._seen and process_table.holders([path], among=pids):
                 self._seen.add(path)
 
     @property

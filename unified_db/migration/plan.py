@@ -18,7 +18,17 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import ConfigError, SourceError
-from unified_db.migration import asking, copy, langgraph, processes, risks, stage, switch, threads
+from unified_db.migration import (
+    asking,
+    copy,
+    langgraph,
+    process_table,
+    processes,
+    risks,
+    stage,
+    switch,
+    threads,
+)
 from unified_db.migration.collisions import VERSION_TABLE, find_collisions, require_no_collisions
 from unified_db.migration.config import MigrationConfig, SourceConfig
 from unified_db.migration.discovery.reading import read_tree
@@ -121,7 +131,7 @@ def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path
     header = access.read_header(path)
     wal = files.sidecar(path.resolve(), "-wal")
     size, wal_bytes = path.stat().st_size, wal.stat().st_size if wal.exists() else 0
-    users = tuple(processes.holders([path]))
+    users = tuple(process_table.holders([path]))
     label = config.label(path)
     with access.reading(path, scratch=scratch) as conn:
         langgraph.require_current(conn, label)

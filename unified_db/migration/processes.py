@@ -1,8 +1,8 @@
 """Processes that we start and end: commands with a time limit, staged servers, the real server.
 
 Each one gets a process group of its own, so that ending it ends its children too, and a log
-file instead of a pipe, so that nothing blocks when nobody reads. Who has a file open is told
-here as well. What the processes are for is not known here.
+file instead of a pipe, so that nothing blocks when nobody reads. What the processes are for is
+not known here.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
-from unified_db import files
 from unified_db.errors import ServerError
-from unified_db.migration import wording
+from unified_db.migration import process_table
 from unified_db.migration.config import MigrationConfig
-from unified_db.migration.edits.masking import is_secret_name
 from unified_db.migration.redaction import redaction_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,6 @@ _TAIL_BYTES = 16_384
 _GRACE_S = 5.0
 _POLL_S = 0.02
 _WATCH_S = 0.25
-_COMMAND_CHARS = 120
 # systemd's and gunicorn's: sockets that were handed over, and where to say that the service is up.
 _OF_THE_REAL_SERVICE = frozenset(
     {
@@ -59,7 +56,6 @@ _LOG_HEAD_BYTES = 1024 * 1024
 _SHELL = "/bin/sh"
 _GATE = 'read -r _ || exit 1; exec "$0" "$@" </dev/null'
 _MARK = "UNIFY_DB_COMMAND"
-_HAS_PROC = Path("/proc/self/fd").exists()
 # Part of util-linux; where it is missing, staged processes may outlive a kill -9 of ours.
 _SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 
@@ -312,32 +308,6 @@ def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str],
     return server
 
 
-def describe(pid: int) -> dict[str, Any]:
-    """What tells process *pid* from every other that had or will have its number, as JSON has it."""
-    return {"pid": pid, "began": _beginning(pid)}
-
-
-def is_there(known: Mapping[str, Any]) -> bool:
-    """True where the process that :func:`describe` told of is there; without `began` any of that number."""
-    if known.get("pid") is None:
-        return False
-    began = _beginning(int(known["pid"]))
-    return began is not None and known.get("began") in (None, began)
-
-
-def _beginning(pid: int) -> str | None:
-    """When *pid* began, which no change of the clock alters where there is /proc; None where it is gone."""
-    try:
-        if not _HAS_PROC:
-            return str(psutil.Process(pid).create_time())
-        state, *facts = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The 22nd field: clock ticks from the boot of the machine to the beginning of the process.
-        return None if state in "ZX" else f"{boot} {facts[18]}"
-    except (OSError, psutil.Error):
-        return None
-
-
 def wait_ready(url: str, *, timeout_s: float) -> float:
     """Wait for a server that is not our child; milliseconds waited.
 
@@ -364,27 +334,6 @@ def log_tail(path: Path, *, lines: int = _TAIL_LINES) -> str:
         stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         text = stream.read().decode(errors="replace")
     return "\n".join(text.splitlines()[-lines:])
-
-
-def holders(
-    paths: Iterable[Path], *, exclude: Collection[int] = (), among: Collection[int] | None = None
-) -> list[str]:
-    """Processes that have one of *paths* or their sidecars open, each as "pid command".
-
-    Files are compared by device and inode, so links and renames do not hide a holder.
-    Processes of other users are seen by root only.
-
-    Args:
-        paths: Database files; missing ones have no holder.
-        exclude: Process ids that do not count, such as our own.
-        among: Look at these process ids only; without it at all of them.
-    """
-    wanted = {i for path in paths for p in (path, *files.sidecars(path)) if (i := _identity(p))}
-    if not wanted:
-        return []
-    candidates = psutil.pids() if among is None else among
-    found = [pid for pid in sorted(candidates) if pid not in exclude and wanted & _open_files(pid)]
-    return [f"{pid} {_command_of(pid)}" for pid in found]
 
 
 def _spawn(
@@ -461,7 +410,7 @@ def _end_marked(mark: str) -> tuple[str, ...]:
     # One that forks while it is looked for may leave a child: looked again until nobody is there.
     while (left := [p for p in psutil.process_iter() if _has_mark(p, mark)]) and time.monotonic() < deadline:
         for process in left:
-            ended[process.pid] = f"{process.pid} {_command_of(process.pid)}"
+            ended[process.pid] = f"{process.pid} {process_table.command_of(process.pid)}"
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=1)
@@ -526,47 +475,3 @@ def _answers(client: httpx.Client, url: str) -> bool:
         return client.get(url).is_success
     except httpx.HTTPError:
         return False
-
-
-def _identity(path: str | Path) -> tuple[int, int] | None:
-    try:
-        # No Path for each of thousands: making one takes longer than the look itself.
-        status = os.stat(path)  # noqa: PTH116 - as said
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _open_files(pid: int) -> set[tuple[int, int]]:
-    try:
-        folder = f"/proc/{pid}/fd"
-        # As in _identity, no Path for each.
-        entries = [f"{folder}/{n}" for n in os.listdir(folder)] if _HAS_PROC else _open_paths(pid)  # noqa: PTH208
-    except (OSError, psutil.Error):
-        return set()
-    return {i for entry in entries if (i := _identity(entry))}
-
-
-def _open_paths(pid: int) -> list[str]:
-    return [str(f.path) for f in psutil.Process(pid).open_files()]
-
-
-def describe_command(words: Sequence[str]) -> str:
-    """A command line in short, without the values of options and variables that are named like secrets."""
-    shown: list[str] = []
-    hidden = False
-    for word in words:
-        name, sign, _ = word.partition("=")
-        shown.append(
-            wording.MASK if hidden else f"{name}={wording.MASK}" if sign and is_secret_name(name) else word
-        )
-        hidden = word.startswith("-") and not sign and is_secret_name(word)
-    return wording.mask(" ".join(shown))[:_COMMAND_CHARS]
-
-
-def _command_of(pid: int) -> str:
-    try:
-        process = psutil.Process(pid)
-        return describe_command(process.cmdline()) or str(process.name())
-    except psutil.Error:
-        return "(gone)"

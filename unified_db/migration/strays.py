@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from unified_db import files
-from unified_db.migration import naming, processes
+from unified_db.migration import naming, process_table
 from unified_db.migration import recording as recordings
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.recording import Opening, Recording
@@ -149,7 +149,7 @@ class Guard:
     def _note_holders(self, among: Collection[int] | None) -> None:
         """Sort who has a real file open now into staged processes and others; *among* None looks at all."""
         for path in self._bases:
-            for holder in processes.holders([path], exclude={os.getpid()}, among=among):
+            for holder in process_table.holders([path], exclude={os.getpid()}, among=among):
                 pid = int(holder.split(" ", 1)[0])
                 # One that left its group and outlived it must not pass for the real application.
                 if (among and pid in among) or recordings.is_recorded(pid, self._folder):

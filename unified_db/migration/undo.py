@@ -17,7 +17,7 @@ from typing import Any
 
 from unified_db import files, sources, sqlite
 from unified_db.errors import RunLockedError, UnifyError
-from unified_db.migration import application, processes, reserve
+from unified_db.migration import application, process_table, reserve
 from unified_db.migration.carry_back import CarriedBack, carry_back
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, acts, read_entries, standing_acts
@@ -230,7 +230,7 @@ def _stop_for_good(config: MigrationConfig, standing: list[Act]) -> None:
         application.stop(config)
     except UnifyError as error:
         # A stop command may fail where there is nothing to stop any more.
-        if not any(processes.is_there(s) for s in started) and application.is_running(config):
+        if not any(process_table.is_there(s) for s in started) and application.is_running(config):
             raise
         log.info("undo: %s", error.message)
     for each in started:
@@ -273,7 +273,7 @@ def _undo_stop(config: MigrationConfig, run: RunFolder, act: Act) -> None:
     # One that an undo before this one had begun, and that is not up yet.
     application.end_started(act.after)
     with application.starting(config, run) as server:
-        Journal(run).started(act, processes.describe(server.pid))
+        Journal(run).started(act, process_table.describe(server.pid))
     application.wait_healthy(config, server)
     log.info("undo: the application serves on its old files again")
 

@@ -66,7 +66,7 @@ def validate(
         return meaning.check_meaning(backups, unified.path, decoded, told.read)
 
     # Decoding is Python's own work, which fills one core from beginning to end: it begins first and
-    # has a thread to itself; what SQLite compares has the others, and the cores as far as decoding leaves them.
+    # has a thread to itself; what SQLite compares has the others, and of the cores what decoding leaves.
     work = [check_meaning, *(pieces.behind(check) for check in checks)]
     meant, *found = pieces.do_together(work, threads=pieces.cores() + 1)
     findings = [f for part in found for f in part]
