@@ -140,7 +140,7 @@ def partial_file(target: Path) -> Iterator[Path]:
     The caller fsyncs what it wrote; the rename and the folder are taken care of here.
     When the block raises, the partial file and its sidecars are gone.
     """
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _partial_name(target)
     try:
         yield partial
         partial.replace(target)
@@ -149,6 +149,24 @@ def partial_file(target: Path) -> Iterator[Path]:
         for leftover in (partial, *sidecars(partial)):
             leftover.unlink(missing_ok=True)
         raise
+
+
+def _partial_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+@contextlib.contextmanager
+def scratch_file(beside: Path) -> Iterator[Path]:
+    """A name for a database that is gone, with its sidecars, when the block ends, whichever way.
+
+    It is one that :func:`partials` knows, so what a kill leaves is found like any partial file.
+    """
+    scratch = _partial_name(beside)
+    try:
+        yield scratch
+    finally:
+        for leftover in (scratch, *sidecars(scratch)):
+            leftover.unlink(missing_ok=True)
 
 
 def partials(folder: Path) -> dict[Path, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -481,6 +482,128 @@ def test_a_switch_that_is_taken_back_by_itself_leaves_what_it_cannot_carry_and_s
     assert query(move.sources[0], "SELECT count(*) FROM notes") == [(4,)]
     kept = move.run.path / undo.KEPT_NAME
     assert query(kept, "SELECT count(*) FROM sqlite_schema WHERE name = 'both'") == [(1,)]
+
+
+# ---- what only the application has, and room -------------------------------------------------------
+
+
+def execute_as_the_application(path: Path, sql: str) -> None:
+    """As :func:`execute`, with a function and a collation that no other process has."""
+    with closing(sqlite3.connect(path)) as conn:
+        conn.create_function("fold", 1, lambda text: text and text.lower(), deterministic=True)
+        conn.create_collation("BACKWARDS", lambda a, b: (a < b) - (a > b))
+        conn.executescript(sql)
+        conn.commit()
+
+
+def untouched(move: PlainMove) -> dict[Path, bytes]:
+    """Every file below the root but logs, the journal of the run among them."""
+    found = [p for p in sorted(move.root.rglob("*")) if p.is_file()]
+    return {p: p.read_bytes() for p in found if p.suffix not in (".log", ".lock")}
+
+
+@pytest.mark.parametrize(
+    ("sql", "said", "way_out"),
+    [
+        pytest.param(
+            "CREATE INDEX folded ON notes (fold(text))",
+            r"app\.db \(index folded is new\): .* it needs function fold\(\)",
+            "DROP INDEX folded",
+            id="an-index-on-a-function",
+        ),
+        pytest.param(
+            "CREATE TABLE kept (a, b AS (fold(a)) STORED, e REFERENCES events);"
+            "INSERT INTO kept VALUES ('A', 5);",
+            r"other\.db \(table kept is new\): .* it needs function fold\(\)",
+            "DROP TABLE kept",
+            id="a-column-that-a-function-fills",
+        ),
+        pytest.param(
+            "CREATE TABLE named (n TEXT COLLATE BACKWARDS UNIQUE); INSERT INTO named VALUES ('a'), ('b')",
+            r"app\.db \(table named is new\): .* it needs collation BACKWARDS",
+            "DROP TABLE named",
+            id="an-order-of-its-own",
+        ),
+        pytest.param(
+            "PRAGMA writable_schema=ON; INSERT INTO sqlite_schema VALUES "
+            "('table', 'near', 'near', 0, 'CREATE VIRTUAL TABLE near USING not_here (x)');"
+            "PRAGMA writable_schema=RESET; CREATE TRIGGER kept AFTER INSERT ON notes "
+            "BEGIN INSERT INTO near VALUES (new.text); END",
+            "trigger kept is new, and SQLite cannot read it .*, no such module: not_here",
+            "DROP TRIGGER kept",
+            id="a-trigger-that-writes-through-a-module",
+        ),
+    ],
+)
+def test_what_only_the_application_has_is_refused_by_name_with_nothing_touched(
+    sql: str, said: str, way_out: str, tmp_path: Path
+) -> None:
+    move = switched(tmp_path)
+    execute_as_the_application(move.target, sql)
+    before = untouched(move)
+    with pytest.raises(RollbackError, match=said) as caught:
+        move.back()
+    assert "Nothing was changed" in caught.value.hint
+    assert untouched(move) == before
+    execute(move.target, way_out)
+    move.back()
+    assert query(move.sources[0], "SELECT count(*) FROM notes") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        pytest.param(
+            "CREATE TABLE kept (a CHECK (fold(a) = 'a')); INSERT INTO kept VALUES ('A')", id="check"
+        ),
+        pytest.param("CREATE TABLE kept (n TEXT COLLATE BACKWARDS)", id="a-collation-without-an-index"),
+        pytest.param("CREATE INDEX some ON notes (id) WHERE id > 99 AND fold(text) > ''", id="no-such-row"),
+    ],
+)
+def test_what_is_named_and_not_asked_for_keeps_nobody_from_going_back(sql: str, tmp_path: Path) -> None:
+    move = switched(tmp_path)
+    execute_as_the_application(move.target, sql)
+    wanted = objects([move.target])
+    move.back()
+    assert objects(move.sources) == wanted
+
+
+def test_rows_that_only_the_application_can_index_are_refused_before_the_stop(tmp_path: Path) -> None:
+    move = switched(tmp_path)
+    for path in (move.target, *move.run.originals.glob("*app.db")):
+        execute_as_the_application(path, "CREATE INDEX folded ON notes (fold(text))")
+    execute_as_the_application(move.target, "INSERT INTO notes (text) VALUES ('C')")
+    before = untouched(move)
+    with pytest.raises(RollbackError, match=r"into app\.db: that needs function fold\(\), which only"):
+        move.back()
+    assert untouched(move) == before
+
+
+def test_a_table_that_is_made_anew_needs_room_before_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = switched(tmp_path)
+    execute(
+        move.target,
+        "WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)"
+        "INSERT INTO notes (text) SELECT hex(randomblob(2500)) FROM n; ALTER TABLE notes ADD COLUMN tag;",
+    )
+    before = untouched(move)
+    monkeypatch.setattr(files, "free_bytes", lambda _folder: 1_000_000)
+    with pytest.raises(RollbackError, match=r"not enough space at .* 1,000,000 are free") as caught:
+        move.back()
+    assert caught.value.exit_code == 4
+    assert "the application was not stopped" in caught.value.hint
+    assert untouched(move) == before
+    needed = int(re.findall(r"([\d,]+) bytes are needed", caught.value.message)[0].replace(",", ""))
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "_require_runtime", lambda _config: None)
+    (old,) = move.run.originals.glob("*app.db")
+    size_bytes = old.stat().st_size
+    go_back(move)
+    grown = move.sources[0].stat().st_size - size_bytes
+    assert grown > 4_000_000, "by the table and its index"
+    assert grown < needed < 3 * grown
 
 
 # ---- killed on the way -----------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from unified_db.migration.journal import standing_acts
 from unified_db.migration.old_files import OldFile, find_old_files
 from unified_db.migration.records import Layout, MigrationPlan
 from unified_db.migration.runs import RunFolder
+from unified_db.standins import what_is_lacking
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ def carry_back(config: MigrationConfig, run: RunFolder, *, strict: bool = True) 
         require_carriable(found)
     rows: list[Carried] = []
     for old in olds:
-        rows += _carry_into(old, config.target_path, found.changes.get(old.label, Change()))
-    rows += _carry_unions(olds, config.target_path)
+        rows += carry_into(old, config.target_path, found.changes.get(old.label, Change()))
+    rows += carry_unions(olds, config.target_path)
     total = sum(c.total for c in rows)
     log.info("undo: %d rows written since the switch were carried into the old files", total)
     schema = tuple((label, what) for label, change in found.changes.items() for what in change.told)
@@ -148,6 +149,25 @@ def _planned_numbers(run: RunFolder) -> dict[str, int]:
     return {n: drift.choose_number([(s.kind, int(getattr(s, n))) for s in facts]) for n in _NUMBERS if facts}
 
 
+def carry_into(old: OldFile, unified: Path, change: Change) -> list[Carried]:
+    """Bring *old* up to what *unified* holds, united tables aside, and prove it; what was carried.
+
+    Raises:
+        RollbackError: *change*, or a row, cannot be carried; *old* is as it was.
+        SourceError: As :func:`carry_back`.
+    """
+    try:
+        return _carry_into(old, unified, change)
+    except sqlite3.OperationalError as error:
+        lacking = what_is_lacking(error)
+        if lacking is None:
+            raise
+        raise RollbackError(
+            f"rows cannot be carried into {old.label}: that needs {lacking}, which only the application has",
+            hint="This old file is as it was, and nothing is lost: the rows are in the unified file.",
+        ) from error
+
+
 def _carry_into(old: OldFile, unified: Path, change: Change) -> list[Carried]:
     with sqlite.closing(sqlite.connect_writable(old.path)) as conn:
         compare.prepare(conn)
@@ -171,8 +191,14 @@ def _carry_into(old: OldFile, unified: Path, change: Change) -> list[Carried]:
     return carried
 
 
-def _carry_unions(olds: Sequence[OldFile], unified: Path) -> list[Carried]:
-    """Carry every united table back; the old files are looked at together, since a row may be in several."""
+def carry_unions(olds: Sequence[OldFile], unified: Path) -> list[Carried]:
+    """Carry every united table back; what was carried.
+
+    *olds* are all that have a part in one, and looked at together: a row may be in several.
+
+    Raises:
+        SourceError: As :func:`carry_back`.
+    """
     layout = olds[0].layout if olds else Layout()
     places = []
     for old in olds if layout.unions else ():

@@ -187,7 +187,7 @@ def _undo_all(config: MigrationConfig, run: RunFolder, journal: Journal, *, reas
 def _left_to_undo(run: RunFolder) -> str:
     """What state the application is in where the way back came to no end, and what to do."""
     again = f"Mend that, then `unify-db rollback {run.name}` takes back what is left; no row is lost."
-    if {a.name for a in standing_acts(run)} <= {"stop", "ready-copy", "late-image"}:
+    if {a.name for a in standing_acts(run)} <= {"stop", "make-folder", "ready-copy", "late-image"}:
         return f"Files and configuration are as before, but the application does not run. {again}"
     return f"The application does not run, and its files are between old and new. {again}"
 
@@ -218,7 +218,7 @@ def _prepare(
             "the unified file was changed since it was validated", hint=f"Run again. {_UNTOUCHED}"
         )
     ready = config.target_path.with_name(f".{config.target_path.name}.{run.name}.ready")
-    files.make_folder(config.target_path.parent)
+    _make_folder(journal, config.target_path.parent)
     reserve.keep(run, edits)
     with journal.act("ready-copy", path=str(ready)):
         # The copy takes the time while the application serves, so that the pause does not.
@@ -231,6 +231,13 @@ def _prepare(
     rows = late.carry_beside(copy, lookouts, run, journal)
     evidence = run.load("evidence-benchmark", BenchmarkEvidence)
     return _Prepared(backups, edits, copy, lookouts, rows, evidence.restart_ms if evidence else 0.0)
+
+
+def _make_folder(journal: Journal, folder: Path) -> None:
+    """Have *folder* be there; what is made of it is written down first, for the way back to remove."""
+    missing = [str(p) for p in (folder, *folder.parents) if not p.exists()]
+    with journal.act("make-folder", folders=missing) if missing else contextlib.nullcontext():
+        files.make_folder(folder)
 
 
 def _switch_over(

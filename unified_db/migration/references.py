@@ -61,6 +61,7 @@ class _EmptySchema:
         self._stand_ins = StandIns(conn)
         self._objects = objects
         self._touched: set[tuple[str, bool]] = set()
+        self._not_made: dict[str, str] = {}
         conn.execute("PRAGMA foreign_keys=OFF")
         # Virtual tables first: they make their shadow tables themselves.
         for item in sorted(objects, key=lambda o: not copy.is_virtual(o)):
@@ -74,15 +75,17 @@ class _EmptySchema:
             copy.create_tables(self._stand_ins, [item])
             if copy.is_virtual(item):
                 self._stand_ins.execute(str(item.sql))
-        except sqlite3.Error:
+        except sqlite3.Error as error:
             # What names it cannot be read then, and says so.
-            return
+            self._not_made[item.name.lower()] = str(error)
 
     def references_of(self, item: SchemaObject) -> References:
         try:
             return References(frozenset(self._names(item)))
         except sqlite3.Error as error:
-            return References(frozenset(), unreadable=str(error))
+            said = str(error)
+            reasons = [why for name, why in self._not_made.items() if name in said.lower()]
+            return References(frozenset(), unreadable=", ".join([said, *reasons]))
 
     def _names(self, item: SchemaObject) -> set[str]:
         if item.kind == "view":

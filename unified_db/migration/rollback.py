@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unified_db import causes, integrity, sources
 from unified_db.errors import RollbackError, UnifyError, UsageError
-from unified_db.migration import application, carry_back, undo
+from unified_db.migration import application, beforehand, carry_back, undo
 from unified_db.migration.carry_back import CarriedBack
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.journal import Act, Journal, acts, read_entries, read_state, standing_acts
@@ -31,8 +31,8 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     Raises:
         UsageError: The run never switched anything.
         RollbackError: The unified file's schema changed since the switch in a way that no old file can
-            take; nothing was changed. Also where the application does not stop, or a disk is full; what was
-            done so far is in the journal, and calling again goes on.
+            take, or there is no room for it; nothing was changed. Also where the application does not stop,
+            or a disk is full; what was done so far is in the journal, and calling again goes on.
     """
     standing, half_done = standing_acts(run), undo.is_half_done(run)
     if not standing and not half_done:
@@ -41,7 +41,9 @@ def roll_back(config: MigrationConfig, run: RunFolder) -> RollbackRecord:
     if not half_done:
         _require_target(config, standing)
         unpack_archived(run)
-        carry_back.require_carriable(carry_back.find_drift(config, run))
+        found = carry_back.find_drift(config, run)
+        carry_back.require_carriable(found)
+        beforehand.require_possible(run, config.target_path, found)
     journal = Journal(run)
     with undo.hold_cutover_lock(run):
         # Left half way the application would be away until somebody comes back to it.

@@ -54,7 +54,9 @@ def carry(conn: sqlite3.Connection, change: Change) -> list[Carried]:
         _make(stand_ins, [ours for _, ours in change.come], tables)
         lacking = stand_ins.needed
     except sqlite3.Error as error:
-        raise _refuse(str(error)) from error
+        # Of a function that was called SQLite says no more than that it raised something.
+        why = f"it needs {stand_ins.needed}" if stand_ins.needed else str(error)
+        raise _refuse(why) from error
     finally:
         stand_ins.remove()
     if lacking:

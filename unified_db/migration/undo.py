@@ -11,12 +11,13 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unified_db import files, sources, sqlite
-from unified_db.errors import RunLockedError, UnifyError
+from unified_db import causes, files, sources, sqlite
+from unified_db.errors import CutoverRefusedError, RunLockedError, SourceBusyError, UnifyError
 from unified_db.migration import application, process_table, reserve
 from unified_db.migration.carry_back import CarriedBack, carry_back
 from unified_db.migration.config import MigrationConfig
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 KEPT_NAME = "unified-kept.sqlite"
 _LOCK_NAME = "cutover.lock"
 _CARRIED = "carry-back"
+_WAIT_S = 5.0
 
 
 @contextlib.contextmanager
@@ -128,8 +130,8 @@ def recover_run(config: MigrationConfig, run: RunFolder) -> bool:
 def is_half_done(run: RunFolder) -> bool:
     """True where a cut-over or a rollback of *run* was begun and neither ended nor was taken back."""
     mark = _last_mark(run)
-    if mark is None:
-        # Made ready, but not begun: only a copy beside the target may have been left.
+    if mark in (None, ("cutover", "undone")):
+        # Made ready, but not begun: only a copy beside the target, and its folder, may have been left.
         return bool(standing_acts(run))
     return mark == ("cutover", "begin") or rollback_is_begun(run)
 
@@ -192,10 +194,12 @@ def _carry_back_once(config: MigrationConfig, run: RunFolder, journal: Journal) 
     An old file that is back in its place may be in use, so it is compared again only where it must be.
     """
     done = [e for e in read_entries(run.journal) if e.event == _CARRIED]
-    if done and done[-1].fields["stamps"] == _stamps(config) != []:
+    # Of before, so that what somebody writes while rows are carried counts as written since.
+    stamps = _stamps(config)
+    if done and done[-1].fields["stamps"] == stamps != []:
         return read_carried(run)
     carried = carry_back(config, run, strict=_is_finished(run))
-    journal.write(_CARRIED, "done", carried=carried.to_json(), stamps=_stamps(config))
+    journal.write(_CARRIED, "done", carried=carried.to_json(), stamps=stamps)
     return carried
 
 
@@ -214,9 +218,10 @@ def describe_rest(run: RunFolder, carried: CarriedBack) -> str:
 
 
 def _stamps(config: MigrationConfig) -> list[list[int]]:
-    """What changes with every write to the unified file; a `-shm` holds locks and no rows."""
+    """What changes with every write to the unified file; a `-shm` holds locks, and an empty WAL no rows."""
     target = config.target_path
-    return [list(files.stamp(p)) for p in (target, files.sidecar(target, "-wal")) if p.exists()]
+    found = [files.stamp(p) for p in (target, files.sidecar(target, "-wal")) if p.exists()]
+    return [list(stamp) for stamp in found if stamp[2]]
 
 
 def _has(standing: list[Act], name: str) -> bool:
@@ -293,14 +298,36 @@ def _undo_journal_mode(_config: MigrationConfig, _run: RunFolder, act: Act) -> N
 def _undo_place(config: MigrationConfig, run: RunFolder, act: Act) -> None:
     target, kept = config.target_path, run.path / KEPT_NAME
     if target.exists():
-        # Empties the WAL into the file, so that one file holds all and no sidecar stays behind.
-        with sqlite.closing(sqlite.connect_writable(target)) as conn:
-            conn.execute("PRAGMA journal_mode=DELETE")
+        _leave_wal_mode(target)
         files.move_durably(target, kept)
     for leftover in files.sidecars(Path(act.before["target"])):
         files.remove_durably(leftover)
     if kept.exists():
         kept.chmod(0o600)
+
+
+def _leave_wal_mode(target: Path) -> None:
+    """Empty the WAL of *target* into it, so that one file holds all and no sidecar stays behind.
+
+    Raises:
+        CutoverRefusedError: Somebody has it open. Its WAL would stay, and be removed with what is in it.
+        SourceError: The disk is full, or it is no database any more.
+    """
+    with sqlite.closing(sqlite.connect_writable(target, timeout_s=_WAIT_S)) as conn:
+        try:
+            found = conn.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+        except sqlite3.Error as error:
+            refused = sqlite.translate(error, target)
+            if not isinstance(refused, SourceBusyError):
+                raise refused from error
+            found = "another"
+    if found != "delete":
+        users = process_table.holders([target], exclude={os.getpid()})
+        by = f", by: {'; '.join(users)}" if users else ""
+        raise CutoverRefusedError(
+            f"{target} is still in use{by}, so it cannot leave WAL mode",
+            hint="It stays in its place with all its rows. End what has it open, then do this again.",
+        )
 
 
 def _undo_edit(_config: MigrationConfig, run: RunFolder, act: Act) -> None:
@@ -356,6 +383,19 @@ def _found_at_old_path(run: RunFolder, act: Act, stranger: Path) -> Path:
     return run.path / f"{act.ident}-{stranger.name}.found-at-old-path"
 
 
+def _undo_make_folder(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
+    """Remove the folders that were made, the deepest first, up to one that holds anything by now."""
+    for folder in map(Path, act.before["folders"]):
+        try:
+            folder.rmdir()
+            files.fsync_folder(folder.parent)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.info("undo: the folder stays: %s", causes.sentence(error))
+            return
+
+
 def _undo_start(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
     application.end_started(act.after)
 
@@ -365,6 +405,7 @@ def _undo_archive_file(_config: MigrationConfig, _run: RunFolder, _act: Act) -> 
 
 
 _UNDO: dict[str, Callable[[MigrationConfig, RunFolder, Act], Any]] = {
+    "make-folder": _undo_make_folder,
     "ready-copy": _remove_copy,
     "late-image": _remove_copy,
     "stop": _undo_stop,
