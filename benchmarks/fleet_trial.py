@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data_path import ROOT, machine
+from flows.serve import POOL, running
 from tests.prefect_side.serving import Checkout, serving
 from tests.prefect_side.tiny_application import TinyApplication
-from unified_db.migration.processes import Server
 from unified_db.migration.runs import list_runs
 
 NAMES = ("archive", "billing", "chat", "desk", "events", "forum", "guide", "helpdesk", "intake", "journal")
@@ -82,9 +82,11 @@ def make_applications(folder: Path) -> list[TinyApplication]:
 @contextlib.contextmanager
 def second_worker(served: Checkout) -> Iterator[None]:
     """One more worker of the pool for the length of the block."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "unify-db"]
-    env = {**served.env, "PREFECT_WORKER_QUERY_SECONDS": "2"}
-    with Server.start(command, cwd=served.folder, env=env, log_file=served.folder / "worker.log"):
+    env, started = {**served.env, "PREFECT_WORKER_QUERY_SECONDS": "2"}, ("worker", "start", "--pool", POOL)
+    with (
+        (served.folder / "worker.log").open("ab") as output,
+        running(env, *started, folder=served.folder, output=output),
+    ):
         yield
 
 

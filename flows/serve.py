@@ -1,4 +1,7 @@
-"""`make serve`: Prefect's pages, both pools with their workers, all deployments; Ctrl-C ends all of them."""
+"""`make serve`: Prefect's pages, both pools with their workers, all deployments; Ctrl-C ends all of them.
+
+So does whatever else ends this process, a kill -9 too: see :mod:`flows.tied`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+from flows import tied
 from flows.through_prefect import SETTINGS, PrefectUnavailableError, wait_until_healthy
 
 POOL = "unify-db"
 FLEET_POOL = "unify-db-fleet"
 _HERE = Path(__file__).resolve().parent.parent
-_STOP_S = 30
 
 # The command goes on without Prefect when its API is slow; a deployed run has to wait for it instead.
 _FOR_THE_COMMAND = ("PREFECT_API_REQUEST_TIMEOUT", "PREFECT_CLIENT_MAX_RETRIES")
@@ -39,7 +43,7 @@ def main() -> int:
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _running(env, "server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
+        with running(env, "server", "start", "--host", "127.0.0.1", "--port", str(port)) as server:
             _wait(server, env["PREFECT_API_URL"])
             _make_pools(env, options.at_once)
             _prefect(env, "--no-prompt", "deploy", "--all")
@@ -64,30 +68,45 @@ def _make_pools(env: dict[str, str], at_once: int) -> None:
 
 
 def _worker(env: dict[str, str], pool: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    return _running(env, "worker", "start", "--pool", pool)
+    return running(env, "worker", "start", "--pool", pool)
 
 
 @contextlib.contextmanager
-def _running(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: Ctrl-C comes to us alone, and we end worker and server in that order.
-    process = subprocess.Popen(_command(*arguments), env=env, cwd=_HERE, start_new_session=True)
+def running(
+    env: dict[str, str], *arguments: str, folder: Path = _HERE, output: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`prefect ARGUMENTS` for the length of the block; it ends with this process, however that ends.
+
+    Args:
+        env: Its whole environment.
+        arguments: A command of Prefect's that goes on until it is ended.
+        folder: Where it runs.
+        output: Takes what it prints; without it that goes where ours goes.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.tied", "prefect", *arguments],
+        env=env,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        # A session of its own: Ctrl-C comes to us alone, and we end worker and server in that order.
+        start_new_session=True,
+    )
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # Its input is closed last: at a second SIGTERM Prefect lets everything fall.
+        with process:
+            process.terminate()
+            try:
+                process.wait(timeout=tied.STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _prefect(env: dict[str, str], *arguments: str) -> None:
-    subprocess.run(_command(*arguments), env=env, cwd=_HERE, check=True)
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
+    subprocess.run([sys.executable, "-m", "prefect", *arguments], env=env, cwd=_HERE, check=True)
 
 
 def _wait(server: subprocess.Popen[bytes], url: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from prefect import flow
+from prefect import Task, flow
 from prefect.runtime import flow_run
 
 from flows import order
@@ -15,6 +15,7 @@ from tasks.archive import archive
 from tasks.ask import ask
 from tasks.backup import backup
 from tasks.benchmark import benchmark
+from tasks.chain import Chain
 from tasks.cutover import cutover
 from tasks.merge import merge
 from tasks.pausing import end_lost_pauses
@@ -68,6 +69,13 @@ TASKS = cast(
 )
 
 
+def chained() -> order.Phases:
+    """:data:`TASKS` for one flow run, which Prefect shows one after the other."""
+    chain = Chain()
+    phases = {name: chain.link(by) if isinstance(by, Task) else by for name, by in vars(TASKS).items()}
+    return cast("order.Phases", SimpleNamespace(**phases))
+
+
 def name_run() -> str:
     """How a run of the flow is called in the UI: what it does, and to which application."""
     parameters = flow_run.parameters
@@ -98,4 +106,4 @@ def unify(config: Path, dry_run: bool = True) -> order.Outcome:
     labels.tag_flow_run(labels.application_name(config), "dry-run" if dry_run else "run")
     loaded = load_config(config)
     run = order.begin(loaded, dry_run=dry_run)
-    return order.migrate(TASKS, loaded, run, dry_run=dry_run)
+    return order.migrate(chained(), loaded, run, dry_run=dry_run)

@@ -33,6 +33,7 @@ class Checkout:
     example: TinyApplication
     url: str
     env: dict[str, str]
+    server: Server
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -59,6 +60,11 @@ class Checkout:
         kept = {"type": {"not_any_": ["result"]}}
         found = self.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run]}}, "artifacts": kept})
         return sorted(found, key=lambda a: (a["task_run_id"] is not None, a["created"]))
+
+    def graph_of(self, flow_run: str) -> dict[str, list[str]]:
+        """The tasks in the graph of *flow_run*, each with those that an arrow comes from."""
+        nodes = dict(self.ask(f"flow_runs/{flow_run}/graph-v2")["nodes"])
+        return {n["label"]: [nodes[p["id"]]["label"] for p in n["parents"]] for n in nodes.values()}
 
     def children_of(self, flow_run: str) -> list[dict[str, Any]]:
         """The flow runs that *flow_run* started."""
@@ -98,4 +104,4 @@ def serving(folder: Path, *, at_once: int = 1) -> Iterator[Checkout]:
             assert server.running, log_tail(server.log_file)
             assert time.monotonic() < deadline, log_tail(server.log_file)
             time.sleep(0.5)
-        yield Checkout(folder, example, url, env)
+        yield Checkout(folder, example, url, env, server)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
 from tests.prefect_side.serving import REPOSITORY, Checkout, serving
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
+from unified_db.migration import processes
 from unified_db.migration.journal import read_state
 from unified_db.migration.runs import list_runs
 
@@ -36,9 +40,13 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
         *("plan", "backup", "merge", "validate"),
         *("stage", "suites", "benchmark"),
     ]
+    phases = [t["name"] for t in tasks]
+    assert checkout.graph_of(run["id"]) == {
+        phases[0]: [],
+        **{after: [before] for before, after in pairwise(phases)},
+    }
     assert {"unify-db", "dry-run", "chat_backend"} <= set(run["tags"])
     found = checkout.artifacts_of(run["id"])
-    phases = [t["name"] for t in tasks]
     # As the page lists them: the run's own above those of its tasks, one for each, and nothing else.
     assert [a["key"] for a in found] == ["unify-summary", *(f"unify-{p}" for p in phases)]
     summary = found[0]
@@ -185,6 +193,17 @@ def test_the_form_explains_its_fields(checkout: Checkout) -> None:
     assert schema["required"] == ["config"]
     assert "unify.toml" in schema["properties"]["config"]["description"]
     assert "nothing of the application changes" in schema["properties"]["dry_run"]["description"]
+
+
+def test_killed_it_takes_server_and_workers_along(checkout: Checkout) -> None:
+    """The last test of this checkout, which is not served after it."""
+    started = [processes.describe(pid) for pid in checkout.server.pids()[1:]]
+    assert len(started) >= 3, "a server and two workers"
+    os.kill(checkout.server.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while any(map(processes.is_there, started)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [s for s in started if processes.is_there(s)] == []
 
 
 def test_prefect_yaml_has_no_key_that_prefect_would_silently_drop() -> None:
