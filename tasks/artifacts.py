@@ -1,8 +1,9 @@
 """The only module that touches Prefect's artifacts: a page of the run, one of each phase, progress.
 
-Each page is there once: a newer one takes its place. Prefect's pages show the artifacts of a flow run
-itself above those of its tasks, in no order among these; so the page of the run is the flow run's only
-one, and what a list shows of a page beside its key is the sentence that it begins with.
+Each page is there once: a newer one takes its place. Prefect's older pages show the artifacts of a flow run
+itself above those of its tasks, in no order among these; so the page of the run is the flow run's only one.
+For the newer ones it is drawn to be first (:mod:`tasks.places`). What a list shows of a page beside its key
+is the sentence that it begins with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -23,13 +25,16 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import ObjectNotFound
 
-from tasks import telling
+from tasks import places, telling
 from unified_db import pieces
 from unified_db.migration import fleet, phase_pages, report, wording
 from unified_db.migration.runs import RunFolder
 
 _BAR_EVERY_S = 2.0
 _TRIES, _BETWEEN_TRIES_S = 12, 5.0
+
+# As a run goes through them. A decision has no number, since not every run waits for one.
+_PHASES = ("plan", "backup", "merge", "validate", "stage", "suites", "benchmark", "cutover", "archive")
 
 # Prefect refuses more than 1 MB; the run's folder has the whole text.
 _MAX_CHARS = 240_000
@@ -144,7 +149,8 @@ def _publish_summary(run: RunFolder, *, at_work: bool) -> None:
 
 
 def _publish_page(phase: str, text: str) -> None:
-    _show(_page(phase, text))
+    lead = f"Phase {_PHASES.index(phase) + 1}. " if phase in _PHASES else ""
+    _show(_page(phase, text, lead))
 
 
 def _page(name: str, text: str, lead: str = "") -> ArtifactCreate:
@@ -178,12 +184,34 @@ _making = threading.Lock()
 def _replace(artifact: ArtifactCreate) -> None:
     # One after the other: what was late must not come after what is newer.
     with _making, _own_client() as client:
-        made = client.create_artifact(artifact).id
         # Asked for, not remembered: also of a process before, and of a call whose answer was lost.
-        for older in client.read_artifacts(artifact_filter=_of_its_place(artifact)):
-            if older.id != made:
-                with contextlib.suppress(ObjectNotFound):
-                    client.delete_artifact(older.id)
+        known = client.read_artifacts(artifact_filter=_of_its_place(artifact))
+        # That of another task run cannot be moved to this one.
+        kept = next((other.id for other in known if other.task_run_id == artifact.task_run_id), None)
+        if kept is None:
+            first = artifact.task_run_id is None
+            kept = places.draw(partial(_make, client, artifact), partial(_drop, client), first=first)
+        else:
+            _renew(client, kept, artifact)
+        for other in known:
+            if other.id != kept:
+                _drop(client, other.id)
+
+
+# The client's own methods send an event as well, of every draft and with all of a page that is renewed.
+def _make(client: SyncPrefectClient, artifact: ArtifactCreate) -> UUID:
+    asked = artifact.model_dump(mode="json", exclude_unset=True)
+    return UUID(client.request("POST", "/artifacts/", json=asked).json()["id"])
+
+
+def _renew(client: SyncPrefectClient, kept: UUID, artifact: ArtifactCreate) -> None:
+    asked = artifact.model_dump(mode="json", include={"data", "description"})
+    client.request("PATCH", "/artifacts/{id}", path_params={"id": kept}, json=asked)
+
+
+def _drop(client: SyncPrefectClient, made: UUID) -> None:
+    with contextlib.suppress(ObjectNotFound):
+        client.delete_artifact(made)
 
 
 def _of_its_place(artifact: ArtifactCreate) -> ArtifactFilter:

@@ -42,13 +42,17 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
     ]
     phases = [t["name"] for t in tasks]
     assert checkout.graph_of(run["id"]) == {
-        phases[0]: [],
-        **{after: [before] for before, after in pairwise(phases)},
+        phases[0]: set(),
+        **{after: {before} for before, after in pairwise(phases)},
     }
     assert {"unify-db", "dry-run", "chat_backend"} <= set(run["tags"])
     found = checkout.artifacts_of(run["id"])
-    # As the page lists them: the run's own above those of its tasks, one for each, and nothing else.
+    # As the older pages list them: the run's own above those of its tasks, one for each, and nothing else.
     assert [a["key"] for a in found] == ["unify-summary", *(f"unify-{p}" for p in phases)]
+    numbers = [a["description"].partition(".")[0] for a in found[1:]]
+    assert numbers == [f"Phase {n}" for n, _ in enumerate(phases, 1)]
+    # The newer ones list by id.
+    assert max(found, key=lambda a: str(a["id"]))["key"] == "unify-summary"
     summary = found[0]
     assert summary["task_run_id"] is None
     assert summary["description"].startswith("Read this first. All three gates are open")

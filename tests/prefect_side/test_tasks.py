@@ -7,8 +7,10 @@ import logging
 import threading
 import time
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from prefect import Task
@@ -16,7 +18,7 @@ from prefect.states import Failed
 
 from flows.order import Phases
 from flows.unify import TASKS
-from tasks import artifacts, labels, policy, retries, telling
+from tasks import artifacts, labels, places, policy, retries, telling
 from unified_db import pieces
 from unified_db.errors import CutoverUndoneError, GateClosedError, SourceBusyError, SourceError
 
@@ -188,3 +190,27 @@ def test_an_application_is_called_by_its_root(tmp_path: Path, section: str, name
     assert labels.application_name(config.parent) == name
     config.unlink()
     assert labels.application_name(config) == "deploy"
+
+
+def test_a_list_by_id_shows_first_what_is_meant_to_be_first() -> None:
+    server, there = Random(7), set[UUID]()
+
+    def make() -> UUID:
+        there.add(made := UUID(int=server.getrandbits(128)))
+        return made
+
+    others = [places.draw(make, there.remove, first=False) for _ in range(100)]
+    summary = places.draw(make, there.remove, first=True)
+    assert there == {summary, *others}
+    assert max(there) == summary
+
+
+def test_to_be_first_is_given_up_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_LIMIT_S", 0.05)
+    there: list[UUID] = []
+
+    def make() -> UUID:
+        there.append(UUID(int=len(there)))
+        return there[-1]
+
+    assert [places.draw(make, there.remove, first=True)] == there
