@@ -6,7 +6,9 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Any
 
 WAIT_S = 60.0
@@ -27,3 +29,15 @@ def ask(url: str, path: str, body: object | None = None) -> Any:
             if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def graph(url: str, flow_run: str) -> dict[str, set[str]]:
+    """The tasks in the graph of *flow_run* as they began, each with those that an arrow comes from."""
+    nodes = dict(ask(url, f"flow_runs/{flow_run}/graph-v2")["nodes"])
+    # A set: the server tells an arrow again for every argument of the task.
+    return {n["label"]: {nodes[p["id"]]["label"] for p in n["parents"]} for n in nodes.values()}
+
+
+def chain(tasks: Sequence[str]) -> dict[str, set[str]]:
+    """The graph of *tasks* that follow one another."""
+    return {tasks[0]: set(), **{after: {before} for before, after in pairwise(tasks)}}

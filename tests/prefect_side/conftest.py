@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prefect_side.server import Prefect
 from tests.prefect_side.tiny_application import TinyApplication
 
 
@@ -13,3 +14,12 @@ def tiny(tmp_path: Path) -> Iterator[TinyApplication]:
     application = TinyApplication.create(tmp_path)
     yield application
     application.stop()
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """A server for the tests of the group "prefect", which share a process."""
+    server = Prefect(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    yield server
+    server.stop()

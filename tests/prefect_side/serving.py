@@ -61,12 +61,6 @@ class Checkout:
         found = self.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run]}}, "artifacts": kept})
         return sorted(found, key=lambda a: (a["task_run_id"] is not None, a["created"]))
 
-    def graph_of(self, flow_run: str) -> dict[str, set[str]]:
-        """The tasks in the graph of *flow_run*, each with those that an arrow comes from."""
-        nodes = dict(self.ask(f"flow_runs/{flow_run}/graph-v2")["nodes"])
-        # A set: the server tells an arrow again for every argument of the task.
-        return {n["label"]: {nodes[p["id"]]["label"] for p in n["parents"]} for n in nodes.values()}
-
     def children_of(self, flow_run: str) -> list[dict[str, Any]]:
         """The flow runs that *flow_run* started."""
         filters = {"flow_runs": {"parent_flow_run_id": {"any_": [flow_run]}}}

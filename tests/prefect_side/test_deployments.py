@@ -7,13 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 
+from tests.prefect_side import api
 from tests.prefect_side.serving import REPOSITORY, Checkout, serving
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
 from unified_db.migration import processes
@@ -41,10 +41,7 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
         *("stage", "suites", "benchmark"),
     ]
     phases = [t["name"] for t in tasks]
-    assert checkout.graph_of(run["id"]) == {
-        phases[0]: set(),
-        **{after: {before} for before, after in pairwise(phases)},
-    }
+    assert api.graph(checkout.url, run["id"]) == api.chain(phases)
     assert {"unify-db", "dry-run", "chat_backend"} <= set(run["tags"])
     found = checkout.artifacts_of(run["id"])
     # As the older pages list them: the run's own above those of its tasks, one for each, and nothing else.
