@@ -145,3 +145,17 @@ def test_a_piece_goes_behind_without_the_others_or_the_caller() -> None:
     found = pieces.do_together([priority, pieces.behind(priority)], threads=2)
     assert found == [usual, min(usual + 4, 19)]
     assert priority() == usual
+
+
+def test_a_step_that_takes_longer_than_those_before_is_not_said_to_end_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(pieces.time, "monotonic", lambda: now)
+    pace = pieces.Pace()
+    now = 103.0
+    pace.note(pieces.Progress("suites", 1, 4, "steps"))
+    now = 105.0
+    assert pace.sentence() == "25%, about 7 s left"
+    now = 113.0
+    assert pace.sentence() == "25%"

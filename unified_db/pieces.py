@@ -109,8 +109,9 @@ class Pace:
             return f"{self.share:.0%}, {left:.0f} s left at most"
         if self.latest.counts == "steps":
             # Judged by the steps that have ended: within one the remaining time must not grow.
-            left = max((self._noted - self.began) / self.share - passed, 0)
-            return f"{self.share:.0%}, about {left:.0f} s left"
+            left = (self._noted - self.began) / self.share - passed
+            # A step that takes longer than all of those before would be said to end now, again and again.
+            return f"{self.share:.0%}" + (f", about {left:.0f} s left" if left > 0 else "")
         rate = self.latest.done_bytes / passed / 1e6
         return f"{self.share:.0%}, {rate:,.0f} MB/s, {passed / self.share - passed:.0f} s left"
 
