@@ -194,6 +194,7 @@ def _time_finding(
         required=f"at most {rule.max_ratio:.2f}x or under {rule.min_diff_ms:g} ms slower",
         measured=measured,
         passed=passed,
+        undecided=judged.decision is Decision.UNDECIDED,
     )
 
 

@@ -239,13 +239,18 @@ class UnifiedFile(Record):
 
 
 class Finding(Record):
-    """One thing checked, with what was required and what was measured."""
+    """One thing checked, with what was required and what was measured.
+
+    Attributes:
+        undecided: Neither worse nor not: time was up before what was measured was sure.
+    """
 
     check: str
     where: str
     required: str
     measured: str
     passed: bool
+    undecided: bool = False
 
 
 class GateName(StrEnum):
