@@ -175,15 +175,26 @@ class Matrix:
         if serves:
             self.app.start()
 
-    def _count(self, work: Callable[[], object]) -> tuple[int, list[tuple[int, str, bool]]]:
-        """How much *work* does, and the points at which another state is found than at the point before."""
+    def _count(
+        self,
+        work: Callable[[], object],
+        *,
+        over: Callable[[], bool] = lambda: False,
+        alike: bool = False,
+    ) -> tuple[int, list[tuple[int, str, bool]]]:
+        """How much *work* does, and the points at which another state is found than at the point before.
+
+        Points from that on at which *over* is true are left out. With *alike* those are in that are as the
+        one before, which takes less time to find out.
+        """
         points: list[tuple[int, str, bool]] = []
-        number, before = 0, ""
+        number, before, ended = 0, "", False
         for told in crash_points.follow(self.app.root, work):
-            if "name" in told:
-                number += 1
+            number += "name" in told
+            ended = ended or over()
+            if "name" in told and not ended:
                 # Half a write is another state, and a command at work changes it as we look.
-                moving = told["half"] or told["name"] == _AT_WORK
+                moving = alike or told["half"] or told["name"] == _AT_WORK
                 now = "" if moving else self.app.state()
                 if moving or now != before:
                     points.append((number, told["name"], told["half"]))
@@ -272,16 +283,21 @@ def switch(matrix: Matrix) -> None:
     app.keep("switched")
 
 
-def main() -> None:
+def ready(folder: Path) -> Matrix:
+    """What is killed here, in *folder*, brought to where only the switch is left; kept as `ready`."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-    app = LedgerApplication(Path(sys.argv[2]))
+    app = LedgerApplication(folder)
     app.create()
     asked.play()
     begun = forked(lambda: open_gates(app), app.folder / "said")
     assert begun.error == "", begun.error
     write_late(app)
     app.keep("ready")
-    matrix = Matrix(app, list_runs(app.root / ".unify-db")[-1].name)
+    return Matrix(app, list_runs(app.root / ".unify-db")[-1].name)
+
+
+def main() -> None:
+    matrix = ready(Path(sys.argv[2]))
     only = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     began = time.monotonic()
     warm(matrix)

@@ -36,14 +36,14 @@ def apart() -> list[str]:
     return []
 
 
-def drive(program: str, *arguments: object) -> list[dict[str, Any]]:
+def drive(program: str, *arguments: object, timeout_s: float = 590) -> list[dict[str, Any]]:
     """What the driver *program* printed."""
     done = subprocess.run(
         [*apart(), sys.executable, str(HERE / program), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=590,
+        timeout=timeout_s,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -63,6 +63,24 @@ def test_a_kill_at_any_point_is_put_right_by_one_resume_and_by_one_rollback(what
     )
     assert len(points["resume"] | points["rollback"]) == counted["points"]
     assert len(points["resume"] & points["rollback"]) >= 60
+    assert failures == []
+
+
+def test_a_recovery_that_is_killed_too_is_put_right_by_the_next_command(folder: Path) -> None:
+    """A sample, a few seconds long; everywhere with UNIFY_DB_CRASHES=1, as `make crash-matrix` sets it."""
+    whole = bool(os.environ.get("UNIFY_DB_CRASHES"))
+    told = drive("recovery_driver.py", folder, "whole" if whole else "sample", timeout_s=3600)
+    counted = [line for line in told if "operations" in line]
+    ended = [line for line in told if "point" in line]
+    failures = [line for line in ended if line["problems"]]
+    print(
+        f"\nrecovery: killed at {len(ended)} points after {len({e['first'] for e in ended})} first kills, "
+        f"{len(failures)} failures"
+    )
+    assert {line["first"] for line in ended} == {line["first"] for line in counted}
+    assert len({line["first"] for line in ended}) >= 8
+    assert len(ended) >= (500 if whole else 16)
+    assert {line["way"].partition(",")[0] for line in ended} == {"resume", "rollback"}
     assert failures == []
 
 
