@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unified_db.errors import ExitCode, UnifyError
-from unified_db.migration import criteria
+from unified_db.migration import criteria, standings
 from unified_db.migration.account import load_account
 from unified_db.migration.journal import read_state
 from unified_db.migration.records import (
@@ -80,9 +80,7 @@ def answer_failure(error: UnifyError, run: RunFolder | None) -> Answer:
 
 def answer_run(run: RunFolder) -> Answer:
     """Where *run* stands, for `run`, `dry-run`, `resume`, `rollback` and `status`."""
-    from unified_db.migration import account
-
-    headline = account.headline(account.load_account(run))
+    headline = standings.headline(load_account(run))
     facts = run_facts(run)
     page = _run_page(run, headline, facts)
     return Answer(message=headline, hint=facts["next"], facts=facts, page=page)

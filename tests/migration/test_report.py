@@ -15,8 +15,17 @@ import pytest
 
 from flows import answers
 from unified_db.migration import account as accounts
-from unified_db.migration import criteria, markdown, phase_pages, plots, report, schema_page, tables, wording
-from unified_db.migration.account import Standing
+from unified_db.migration import (
+    criteria,
+    markdown,
+    phase_pages,
+    plots,
+    report,
+    schema_page,
+    standings,
+    tables,
+    wording,
+)
 from unified_db.migration.journal import Journal
 from unified_db.migration.records import (
     Approval,
@@ -44,6 +53,7 @@ from unified_db.migration.records import (
     Verdict,
 )
 from unified_db.migration.runs import RunFolder, create_run
+from unified_db.migration.standings import Standing
 
 PHASES = ("plan", "backup", "merge", "validate", "suites", "benchmark", "cutover", "archive", "rollback")
 NOW = datetime(2026, 3, 2, 9, 30, 12, tzinfo=UTC)
@@ -510,8 +520,8 @@ def test_the_page_needs_nothing_but_itself(run: RunFolder) -> None:
 
 def standing_of(run: RunFolder) -> tuple[Standing, str, str]:
     account = accounts.load_account(run)
-    steps = " ".join(f"{s.text} {s.command}" for s in accounts.next_steps(account))
-    return accounts.standing(account), accounts.headline(account), steps
+    steps = " ".join(f"{s.text} {s.command}" for s in standings.next_steps(account))
+    return standings.standing(account), standings.headline(account), steps
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from unified_db.errors import ConfigError
 from unified_db.migration import account as accounts
-from unified_db.migration import wording
-from unified_db.migration.account import Account, Standing
+from unified_db.migration import standings, wording
+from unified_db.migration.account import Account
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.records import Record
 from unified_db.migration.runs import RunFolder, flow_runs_of, list_runs
+from unified_db.migration.standings import Standing
 
 _NOTHING = "-"
 _WHY_CHARS = 400
@@ -228,7 +229,7 @@ def make_row(member: Member, child: Child | None) -> FleetRow:
         return _row(member, "waits for its turn")
     run = find_run(member, child.flow_run)
     account = accounts.load_account(run) if run is not None else None
-    where = accounts.standing(account) if account is not None else None
+    where = standings.standing(account) if account is not None else None
     return _row(
         member,
         _state(child, where),

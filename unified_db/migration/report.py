@@ -18,14 +18,24 @@ from markupsafe import Markup
 
 from unified_db import files
 from unified_db.migration import account as accounts
-from unified_db.migration import criteria, markdown, phase_pages, plots, question_pages, tables, wording
-from unified_db.migration.account import Account, Standing
+from unified_db.migration import (
+    criteria,
+    markdown,
+    phase_pages,
+    plots,
+    question_pages,
+    standings,
+    tables,
+    wording,
+)
+from unified_db.migration.account import Account
 from unified_db.migration.phase_pages import phase_markdown, phase_table
 from unified_db.migration.records import (
     GateName,
     Latency,
 )
 from unified_db.migration.runs import RunFolder
+from unified_db.migration.standings import Standing
 
 __all__ = [
     "phase_markdown",
@@ -111,13 +121,13 @@ def _masked(value: object) -> object:
 
 
 def _context(account: Account) -> dict[str, Any]:
-    where = accounts.standing(account)
+    where = standings.standing(account)
     return {
         "account": account,
-        "headline": accounts.headline(account),
+        "headline": standings.headline(account),
         "standing": where.value,
         "tone": _TONES[where],
-        "steps": accounts.next_steps(account),
+        "steps": standings.next_steps(account),
         "timeline": _timeline(account),
         "criteria": tables.criteria(criteria.criteria(account), "Success criteria"),
         "metrics": tables.criteria(criteria.metrics(account), "Metrics"),
@@ -187,7 +197,7 @@ def summary_markdown(run: RunFolder, *, at_work: bool = False) -> str:
     if at_work:
         return _page_at_work(account)
     return markdown.join(
-        f"# {markdown.plain(accounts.headline(account))}",
+        f"# {markdown.plain(standings.headline(account))}",
         markdown.titled(tables.gates(account)),
         phase_pages.latency_picture(account),
         _steps(account),
@@ -217,7 +227,7 @@ def _until_when(account: Account) -> str:
 
 def _summary_text(account: Account) -> str:
     return markdown.join(
-        f"# {markdown.plain(accounts.headline(account))}",
+        f"# {markdown.plain(standings.headline(account))}",
         _steps(account),
         phase_pages.warned(_most_pressing(account)),
         markdown.titled(tables.gates(account)),
@@ -236,7 +246,7 @@ def _details(account: Account) -> str:
 def _steps(account: Account) -> str:
     lines = [
         f"- {markdown.plain(s.text)}" + (f" {markdown.code(s.command)}" if s.command else "")
-        for s in accounts.next_steps(account)
+        for s in standings.next_steps(account)
     ]
     return f"**Next** (in {markdown.code(str(account.home))}):\n\n" + "\n".join(lines)
 
