@@ -49,7 +49,7 @@ FUZZ ?= 3000
 fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
 	@UNIFY_DB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/migration/test_any_schema.py --hypothesis-show-statistics
 
-crash-matrix: install  ## Kill a cut-over, a rollback, and what puts them right everywhere; cut their power; count (half an hour)
+crash-matrix: install  ## Kill a cut-over, a rollback, and what puts them right everywhere; cut their power; count (a quarter of an hour)
 	@UNIFY_DB_CRASHES=1 $(BIN)/python -m pytest -s tests/migration/test_crash_matrix.py
 
 RUNS ?= 3
