@@ -15,7 +15,7 @@ import tomlkit
 from flows import demo, example, order
 from flows.direct import Direct
 from unified_db import sources, sqlite
-from unified_db.migration import compare
+from unified_db.migration import compare, cutover
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import read_state
 from unified_db.migration.records import Verdict
@@ -28,11 +28,12 @@ DATA = {"backup", "originals", "archive", "preimages", "stage"}
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Iterator[MigrationConfig]:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MigrationConfig]:
     """A running, seeded copy of the example that judges functions and not speed."""
+    monkeypatch.setattr("unified_db.migration.measuring._PHASE_LIMITS_S", (0.2, 0.3))
     config = example.copy_example(tmp_path / "chat")
     document = tomlkit.parse(config.file.read_text())
-    document["benchmark"].update({"min_diff_ms": 60_000.0, "budget_s": 90})
+    document["benchmark"].update({"min_diff_ms": 60_000.0, "budget_s": 40})
     document["cutover"]["soak_s"] = 0.5
     config.file.write_text(tomlkit.dumps(document))
     config = load_config(config.file)
@@ -133,7 +134,8 @@ def test_a_dry_run_changes_nothing_and_a_rollback_without_new_rows_restores_ever
     assert list(config.cwd.rglob("*-wal")) == []
 
     # The evidence of the dry run is as good for the switch; to rehearse again would show nothing new.
-    order.migrate(Direct(), config, run, dry_run=False)
+    cutover.perform_cutover(config, run)
+    assert config.target_path.exists()
     order.roll_back(Direct(), config, run)
     assert [content(p) for p in old] == contents
     assert tree(config) == before
