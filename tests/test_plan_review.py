@@ -112,10 +112,14 @@ def test_no_secret_of_a_process_or_a_diff_is_shown(run: RunFolder) -> None:
 
 def test_the_command_finds_risks_and_what_is_missing_in_a_real_tree(tmp_path: Path) -> None:
     tiny = TinyApplication.create(tmp_path)
+    tiny.configure(suite=[{"name": n, "command": f"{{python}} -m {n}"} for n in ("nose", "pytest")])
     (tiny.root / "backup.sh").write_text("cp data/notes.db /backup\n")
     answer = unify("plan", "--config", tiny.toml).answer
     found = {r["name"]: r for r in answer["plan"]["risks"]}
     assert found["copied-as-a-file"]["where"] == ["backup.sh:1"]
     assert found["old-path-in-scripts"]["where"] == ["backup.sh:1"]
-    assert any("[[continuity]]" in m for m in answer["plan"]["missing"])
+    missing = answer["plan"]["missing"]
+    assert any("[[continuity]]" in m for m in missing)
+    assert [m for m in missing if "has not got" in m and "[[suite]] nose" in m]
+    assert not [m for m in missing if "[[suite]] pytest" in m]
     assert "open risk" in answer["message"]

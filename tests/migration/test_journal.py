@@ -110,3 +110,14 @@ def test_a_run_that_was_killed_before_its_first_line_is_not_at_work(tmp_path: Pa
     run = create_run(tmp_path / ".unify-db")
     run.journal.touch()
     assert read_state(run).state == "interrupted"
+
+
+def test_only_a_rehearsal_that_ended_with_open_gates_is_called_ready_for_the_switch(run: RunFolder) -> None:
+    journal = Journal(run)
+    journal.write("run", "begin", dry_run=True, pid=os.getpid())
+    journal.write("run", "failed", closed=True, reason="suites: closed")
+    assert read_state(run).state == "closed"
+    assert "mend what closed the gate" in read_state(run).next
+    journal.write("run", "done")
+    assert read_state(run).state == "closed"
+    assert "`unify-db run` makes the switch" in read_state(run).next

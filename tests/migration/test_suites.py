@@ -64,6 +64,7 @@ SLEEPS = "{python} -c 'import time; time.sleep(60)'"
         pytest.param({"command": NOTHING_SELECTED}, "no test", id="no-test"),
         pytest.param({"command": SLEEPS, "timeout_s": 0.5}, "ended after 0.5 s", id="timeout"),
         pytest.param({"command": "{python} -c pass {junit}"}, "no JUnit file", id="no-junit-file"),
+        pytest.param({"command": "{python} -m nose {junit}"}, "No module named", id="not-installed"),
         pytest.param({"command": "{python} -c 'raise SystemExit(1)'"}, "1 failed", id="red-before"),
     ],
 )

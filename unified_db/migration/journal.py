@@ -227,7 +227,8 @@ def read_state(run: RunFolder) -> RunState:
     waited = state == "waiting"
     if waited:
         state, reason = _judge_wait(run, alive=alive)
-    told = next_step(run.name, state, dry_run=dry_run, alive=alive, asked=asked, left=what_is_left(entries))
+    rehearsed = dry_run and not reason
+    told = next_step(run.name, state, dry_run=rehearsed, alive=alive, asked=asked, left=what_is_left(entries))
     if waited and state == "interrupted":
         told = f"Nothing was switched yet. `unify-db resume {run.name}` goes on with the approved evidence."
     return RunState(
@@ -347,8 +348,8 @@ def next_step(
 ) -> str:
     """What to do about a run called *name*.
 
-    *alive* says whether its process is still there, *asked* whether a person did not let it switch, and
-    *left* what of it is half done.
+    *dry_run* says that it was a rehearsal and ended as one, *alive* whether its process is still there,
+    *asked* whether a person did not let it switch, and *left* what of it is half done.
     """
     if state == "interrupted" and left == "nothing":
         return f"The application uses its old files, unchanged. `unify-db resume {name}` goes on."

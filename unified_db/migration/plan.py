@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ log = logging.getLogger(__name__)
 # suites and benchmark take what the configuration allows them.
 _SECONDS_PER_BYTE = 12e-9
 _RUNTIME_PROBE = "import unified_db.runtime.saver"
+_ABSENCE_PROBE = (
+    "import sys; from importlib.util import find_spec; "
+    "print(*(m for m in sys.argv[1:] if find_spec(m.partition('.')[0]) is None))"
+)
+_RUNS_MODULE = re.compile(r"\{python\}\s+-m\s+([\w.]+)")
 
 
 def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
@@ -89,7 +95,7 @@ def make_plan(config: MigrationConfig, run: RunFolder) -> MigrationPlan:
         estimated_s=_estimate(config, sources),
         versions=_versions(),
         risks=risks.find_risks(config, sources, reading),
-        missing=risks.find_missing(config),
+        missing=(*risks.find_missing(config), *_find_absent(config)),
         layout=settle(layout, places),
         mentions=tuple(_mentions(config)),
         reaching=switch.credential_keys(config),
@@ -229,6 +235,33 @@ def _require_runtime(config: MigrationConfig) -> None:
             f"the application's interpreter {config.python} cannot import unified_db: {last}",
             hint=f"Install it there: {config.python} -m pip install '{switch.install_requirement()}'",
         )
+
+
+def _find_absent(config: MigrationConfig) -> Iterator[str]:
+    """Modules that a command runs and the application's interpreter has not got: a sentence each."""
+    commands = {"[app] start": config.app.start, "[app] stop": config.app.stop}
+    commands |= {f"[[suite]] {suite.name}": suite.command for suite in config.suite}
+    modules = {
+        where: found[1] for where, command in commands.items() if (found := _RUNS_MODULE.search(command))
+    }
+    if not modules:
+        return
+    probe = subprocess.run(
+        [str(config.python), "-c", _ABSENCE_PROBE, *sorted(set(modules.values()))],
+        cwd=config.cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=processes.application_environment(config),
+    )
+    absent = set(probe.stdout.split())
+    for where, module in modules.items():
+        if module in absent:
+            yield (
+                f"{where} runs `python -m {module}`, which {config.python} has not got: "
+                f"{config.python} -m pip install {module}"
+            )
 
 
 def _estimate(config: MigrationConfig, sources: tuple[SourceFacts, ...]) -> float:

@@ -161,14 +161,21 @@ class Rehearsal:
         ran = _read_result(suite, result, junit_file, self._secrets)
         last = junit.mask(probe.last_test(), self._secrets)
         during = f", during {last}" if ran.problem and last else ""
+        silent = ran.problem and not last and not junit_file.exists()
+        words = self._last_words(result.log) if silent else ""
         return replace(
             ran,
-            problem=f"{ran.problem}{during}",
+            problem=f"{ran.problem}{during}{words}",
             exit_code=result.exit_code,
             opened=probe.opened,
             others=probe.others,
             in_memory=probe.recording.in_memory(),
         )
+
+    def _last_words(self, log: Path) -> str:
+        """What a runner said that ended before any test: often that it is not installed."""
+        last = self.redaction.clean(processes.log_tail(log, lines=1)).strip()
+        return f", last words: {last}" if last else ""
 
     def _databases(self, side: Side) -> list[Path]:
         root = self.stages.root(side)
