@@ -49,7 +49,7 @@ def main() -> int:
             _prefect(env, "--no-prompt", "deploy", "--all")
             _say(f"Pages: http://127.0.0.1:{port}   (Ctrl-C ends server and worker)")
             _say(f"Now:   PREFECT_API_URL={env['PREFECT_API_URL']} prefect deployment run unify-db/dry-run")
-            with _worker(env, FLEET_POOL), _worker(env, POOL) as worker:
+            with _worker(env, FLEET_POOL, server), _worker(env, POOL, server) as worker:
                 return worker.wait()
     except KeyboardInterrupt:
         return 0
@@ -67,13 +67,19 @@ def _make_pools(env: dict[str, str], at_once: int) -> None:
     _prefect(env, "work-pool", "set-concurrency-limit", POOL, str(at_once))
 
 
-def _worker(env: dict[str, str], pool: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    return running(env, "worker", "start", "--pool", pool)
+def _worker(
+    env: dict[str, str], pool: str, server: subprocess.Popen[bytes]
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return running(env, "worker", "start", "--pool", pool, before=server)
 
 
 @contextlib.contextmanager
 def running(
-    env: dict[str, str], *arguments: str, folder: Path = _HERE, output: IO[bytes] | None = None
+    env: dict[str, str],
+    *arguments: str,
+    folder: Path = _HERE,
+    output: IO[bytes] | None = None,
+    before: subprocess.Popen[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`prefect ARGUMENTS` for the length of the block; it ends with this process, however that ends.
 
@@ -82,6 +88,7 @@ def running(
         arguments: A command of Prefect's that goes on until it is ended.
         folder: Where it runs.
         output: Takes what it prints; without it that goes where ours goes.
+        before: What is to end after it, also where this process is killed.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.tied", "prefect", *arguments],
@@ -92,17 +99,24 @@ def running(
         stderr=subprocess.STDOUT if output else None,
         # A session of its own: Ctrl-C comes to us alone, and we end worker and server in that order.
         start_new_session=True,
+        # It holds open what ends the other one.
+        pass_fds=[_input_of(before).fileno()] if before else [],
     )
     try:
         yield process
     finally:
-        # Its input is closed last: at a second SIGTERM Prefect lets everything fall.
-        with process:
-            process.terminate()
-            try:
-                process.wait(timeout=tied.STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        # Not a SIGTERM: were we killed now there would be a second one, at which Prefect drops everything.
+        _input_of(process).close()
+        try:
+            process.wait(timeout=tied.STOP_S + 1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _input_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin
 
 
 def _prefect(env: dict[str, str], *arguments: str) -> None:

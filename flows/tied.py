@@ -1,7 +1,8 @@
 """Runs a module for as long as the process lives that started it: `python -m flows.tied MODULE ARGUMENTS`.
 
-Whoever starts this keeps the other end of its standard input, which the system closes when he is gone, also
-after a kill -9. The module then gets a SIGTERM, and where that does not end it in time a SIGKILL.
+Whoever starts this keeps the other end of its standard input, and closes it to have the module end; the
+system closes it when he is gone, also after a kill -9. The module then gets one SIGTERM. Where it has not
+ended after half a minute it is killed, with the processes that it has started itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import sys
 import threading
 import time
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
 
 STOP_S = 30
 
@@ -37,6 +40,9 @@ def _end_with(lifeline: int) -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_S)
+    # Not the children of these: an application that a run has started stays up.
+    for child in psutil.Process().children():
+        child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
