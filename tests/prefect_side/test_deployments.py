@@ -16,7 +16,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from tests.prefect_side import api
 from tests.prefect_side.serving import REPOSITORY, Checkout, serving
 from tests.prefect_side.tiny_application import SECRET, TinyApplication
-from unified_db.migration import processes
+from unified_db.migration import process_table
 from unified_db.migration.journal import read_state
 from unified_db.migration.runs import list_runs
 
@@ -198,13 +198,13 @@ def test_the_form_explains_its_fields(checkout: Checkout) -> None:
 
 def test_killed_it_takes_server_and_workers_along(checkout: Checkout) -> None:
     """The last test of this checkout, which is not served after it."""
-    started = [processes.describe(pid) for pid in checkout.server.pids()[1:]]
+    started = [process_table.describe(pid) for pid in checkout.server.pids()[1:]]
     assert len(started) >= 3, "a server and two workers"
     os.kill(checkout.server.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while any(map(processes.is_there, started)) and time.monotonic() < deadline:
+    while any(map(process_table.is_there, started)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert [s for s in started if processes.is_there(s)] == []
+    assert [s for s in started if process_table.is_there(s)] == []
 
 
 def test_prefect_yaml_has_no_key_that_prefect_would_silently_drop() -> None:
