@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from unified_db.errors import (
     SourceError,
     UsageError,
 )
-from unified_db.migration import archive, cutover, late, phases, processes, rollback, standalone, undo
+from unified_db.migration import archive, cutover, late, phases, processes, rollback, runs, standalone, undo
 from unified_db.migration.journal import read_state, standing_acts
 from unified_db.migration.records import Approval, Backup, CutoverRecord, GateName
 from unified_db.migration.runs import RunFolder, create_run
@@ -370,6 +371,30 @@ def test_a_stop_command_that_stops_nothing_is_noticed_though_no_file_is_open(mov
         move.switch()
     assert is_old(move)
     assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_where_no_command_stops_the_application_a_person_is_asked_to_and_waited_for(
+    move: Move, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = move.app.toml.read_text().replace("{python} stop.py", "")
+    move.app.toml.write_text(text)
+    move.run = move.prepare_again()
+    asked = "stop the application now, within 30 s"
+
+    def stop_when_asked() -> None:
+        deadline = time.monotonic() + 30
+        while asked not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+        move.app.stop()
+
+    person = threading.Thread(target=stop_when_asked)
+    person.start()
+    with caplog.at_level("INFO", logger="unified_db"), runs.keep_log(move.run):
+        cutover.run_cutover(move.app.config(), move.run, move.approval())
+    person.join()
+    assert is_new(move)
+    assert caplog.text.count(asked) == 1
+    assert move.run.log.read_text().count(asked) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_found_by_the_plan(

@@ -48,7 +48,7 @@ def _answers(config: MigrationConfig) -> bool:
 def stop(config: MigrationConfig) -> None:
     """Run the configured stop command and wait until nobody has a source or the target open.
 
-    Without a stop command a person has promised that it is stopped; that is checked all the same.
+    Without a stop command a person stops it, before or now, when that is asked for.
 
     Raises:
         CutoverUndoneError: The command failed, or a process is still there after the time allowed.
@@ -65,10 +65,19 @@ def stop(config: MigrationConfig) -> None:
             tail = processes.log_tail(result.log, lines=5)
             raise CutoverUndoneError(f"the stop command ended with code {result.exit_code}: {tail}")
     deadline = time.monotonic() + config.app.stop_timeout_s
+    asked = bool(config.app.stop)
     while (users := _users(config)) or _answers(config):
+        found = f"by: {'; '.join(users)}" if users else "for it still answers at its ready address"
+        if not asked:
+            asked = True
+            log.warning(
+                "stop the application now, within %g s (unify.toml has no [app] stop): it is in use %s",
+                config.app.stop_timeout_s,
+                found,
+            )
         if time.monotonic() > deadline:
-            found = f"by: {'; '.join(users)}" if users else "for it still answers at its ready address"
-            raise CutoverUndoneError(f"still in use after the stop, {found}")
+            how = "" if config.app.stop else " ([app] stop in unify.toml names what stops it)"
+            raise CutoverUndoneError(f"still in use after the stop, {found}{how}")
         time.sleep(_POLL_S)
 
 

@@ -55,6 +55,8 @@ from unified_db.migration.runs import RunFolder, keep_log
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.1
+
 # Our own modules are found without a word in the environment, which the application inherits.
 _PROGRAM = """
 import sys
@@ -79,6 +81,7 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     command = [sys.executable, "-P", "-c", _PROGRAM, str(home), str(config.file), str(run.path)]
     failure = run.evidence / "cutover-failure.json"
     failure.unlink(missing_ok=True)
+    said = runs.FollowedLog(run)
     with undo.hold_cutover_lock(run) as lock:
         # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
         process = subprocess.Popen(
@@ -88,7 +91,7 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
             cwd=run.path,
             pass_fds=[lock],
         )
-        _wait_for_end(process)
+        _wait_for_end(process, said)
     if failure.exists():
         raise _rebuild_error(failure)
     # Killed half way, as the system does where memory is short: nobody else would start the application.
@@ -108,18 +111,19 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     return record
 
 
-def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
+def _wait_for_end(process: subprocess.Popen[bytes], said: runs.FollowedLog) -> None:
     """Wait for the cut-over whatever happens here: it has two ends, and both come soon.
 
-    To leave now would mean to write into the journal while the other process does.
+    To leave now would mean to write into the journal while the other process does. What that one logs
+    is logged here too: where nobody else stops the application, it asks a person to.
     """
-    while True:
+    while process.returncode is None:
         try:
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LOOK_S)
+            said.tell(process.pid)
         except BaseException as error:  # noqa: BLE001 - Ctrl-C and Prefect's cancellation are such
             log.warning("the cut-over is brought to its end first (%s)", type(error).__name__)
-        else:
-            return
 
 
 def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:

@@ -29,6 +29,9 @@ from unified_db.migration.config import MigrationConfig, parse_config
 
 _TIME_OF_NAME = "%Y%m%dT%H%M%SZ"
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+_LOG_LINE = re.compile(r"\S+ \S+ (?P<pid>\d+) (?P<level>[A-Z]+) (?P<name>[\w.]+) (?P<message>.*)")
+# Marks what is in a run's log already.
+_RELAYED = "unify_db_relayed"
 _R = TypeVar("_R", bound=BaseModel)
 
 
@@ -242,7 +245,8 @@ def keep_log(run: RunFolder) -> Iterator[None]:
     """Write everything that unified_db logs to the run's own log for the length of the block."""
     handler = _RunLog(run.log, encoding="utf-8", delay=False)
     run.log.chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.addFilter(lambda record: not hasattr(record, _RELAYED))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("unified_db")
     previous = logger.level
     logger.addHandler(handler)
@@ -255,6 +259,30 @@ def keep_log(run: RunFolder) -> Iterator[None]:
         # What a full disk has not taken is tried once more by this.
         with contextlib.suppress(OSError):
             handler.close()
+
+
+class FollowedLog:
+    """What another process adds to the log of *run* from now on, told here as if this one said it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = run.log
+        self._told_bytes = self._file.stat().st_size if self._file.exists() else 0
+
+    def tell(self, pid: int) -> None:
+        """Log the whole lines that process *pid* has written since the last time."""
+        with contextlib.suppress(OSError), self._file.open("rb") as stream:
+            stream.seek(self._told_bytes)
+            whole, newline, _ = stream.read().rpartition(b"\n")
+            self._told_bytes += len(whole + newline)
+            for line in whole.decode(errors="replace").split("\n"):
+                _relay(line, pid)
+
+
+def _relay(line: str, pid: int) -> None:
+    found = _LOG_LINE.fullmatch(line)
+    if found and int(found["pid"]) == pid:
+        level = logging.getLevelNamesMapping().get(found["level"], logging.INFO)
+        logging.getLogger(found["name"]).log(level, "%s", found["message"], extra={_RELAYED: True})
 
 
 def remember(run: RunFolder, name: str, kind: type[_R], make: Callable[[], _R]) -> _R:
