@@ -99,8 +99,9 @@ def restart(served: Checkout, fleet: str) -> None:
         time.sleep(2)
     pid = str(served.ask(f"flow_runs/{fleet}")["infrastructure_pid"]).rpartition(":")[2]
     os.kill(int(pid), signal.SIGKILL)
-    # Its worker says so; what is set before that would not last.
     served.wait_for_end(fleet)
+    # Its worker says some seconds later once more that it has crashed, whatever it does by then.
+    time.sleep(20)
     body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
     served.ask(f"flow_runs/{fleet}/set_state", body)
 
