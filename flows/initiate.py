@@ -136,11 +136,15 @@ def _facts(found: Discovery, left: Sequence[OpenQuestion], place: _Place, *, cha
     whole = found.model_dump(mode="json")
     reading = whole.pop("reading")
     return {
-        **{key: whole[key] for key in ("databases", "sources", "edits", "server", "suites", "requests")},
+        **{
+            key: whole[key]
+            for key in ("databases", "sources", "edits", "renames", "server", "suites", "requests")
+        },
         **{key: reading[key] for key in ("settings", "savers", "engines", "disagreements", "unread")},
         "questions": [q.model_dump() for q in left],
         "target": str(found.target),
         "reaching": list(found.reaching),
+        "left_out": list(found.left_out),
         "config": str(place.file),
         "changed": changed,
     }
@@ -155,8 +159,9 @@ def _page(found: Discovery) -> Iterator[Text]:
     yield from _settings(found)
     yield from _uses(found)
     yield from _section("Edits", [(_edit_line(e), e.why) for e in found.edits])
+    yield from _renames(found)
     yield from _rehearsal(found)
-    yield from _split_brain(found)
+    yield from _section("Not looked at", [(told, "") for told in (*found.left_out, *found.reading.unread)])
     yield from _open_questions(found.questions)
 
 
@@ -267,6 +272,16 @@ def _edit_line(edit: EditProposal) -> str:
     return f"{'' if edit.sure else '? '}{edit.file}  {' '.join(key.split())}"
 
 
+def _renames(found: Discovery) -> Iterator[Text]:
+    """Names that two sources have, with what a rename would edit; none of it stands without a yes."""
+    entries: list[Line] = []
+    for rename in found.renames:
+        why = f"{rename.source} and {rename.other} both have a table of that name"
+        entries += [(f"? {rename.name} of {rename.source} → {rename.to}", why)]
+        entries += [(f"  {_edit_line(e)}", "") for e in rename.edits]
+    yield from _section("Renames", entries)
+
+
 def _changed_line(old: str, new: str) -> str:
     """The first line of *new* that *old* does not have."""
     known = set(old.splitlines())
@@ -287,18 +302,12 @@ def _rehearsal(found: Discovery) -> Iterator[Text]:
     yield from _section("A staged copy would run with these settings", names)
 
 
-def _split_brain(found: Discovery) -> Iterator[Text]:
-    for disagreement in found.reading.disagreements:
-        yield Text("")
-        yield Text("Split brain", style="bold red")
-        yield from _wrapped(disagreement.sentence, indent="  ", style="red")
-
-
 def _open_questions(questions: Sequence[OpenQuestion]) -> Iterator[Text]:
     if questions:
         yield Text("")
         yield Text("Questions", style="bold")
     for number, question in enumerate(questions, 1):
-        first, *others = _wrapped(question.sentence, indent="     ", style="yellow")
-        yield Text(f"{number:>3}. {first.plain.strip()}", style="yellow")
+        style = "red" if question.about == "split brain" else "yellow"
+        first, *others = _wrapped(question.sentence, indent="     ", style=style)
+        yield Text(f"{number:>3}. {first.plain.strip()}", style=style)
         yield from others

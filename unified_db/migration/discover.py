@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from unified_db.errors import MissingSourceError, UsageError
-from unified_db.migration.config import parse_config
+from unified_db.migration import wording
+from unified_db.migration.config import MigrationConfig, parse_config
 from unified_db.migration.discovery import sources_in_use
 from unified_db.migration.discovery.bodies import propose_write
 from unified_db.migration.discovery.databases import find_databases
@@ -22,10 +22,11 @@ from unified_db.migration.discovery.finds import (
     ServerFind,
     TreeReading,
 )
-from unified_db.migration.discovery.outcome import Discovery, Rename
+from unified_db.migration.discovery.outcome import Discovery
 from unified_db.migration.discovery.proposals import propose_edits
 from unified_db.migration.discovery.questions import find_questions
-from unified_db.migration.discovery.reading import read_tree
+from unified_db.migration.discovery.reading import read_texts
+from unified_db.migration.discovery.renames import propose_renames
 from unified_db.migration.discovery.requests import find_requests
 from unified_db.migration.discovery.routes import WebApplication, find_applications
 from unified_db.migration.discovery.servers import find_server
@@ -33,7 +34,9 @@ from unified_db.migration.discovery.sources_in_use import SourceChoice
 from unified_db.migration.discovery.suites import find_suites
 from unified_db.migration.discovery.syntax import Sources
 from unified_db.migration.discovery.thread_columns import find_thread_columns
+from unified_db.migration.discovery.tree import Tree
 from unified_db.migration.edits.reach import credential_keys
+from unified_db.migration.edits.survey import find_installed
 
 UNIFIED_NAME = "unified_app.sqlite"
 
@@ -42,8 +45,8 @@ UNIFIED_NAME = "unified_app.sqlite"
 class _Look:
     """What is read before anything is decided."""
 
-    root: Path
     files: Sources
+    tree: Tree
     application: WebApplication | None
     server: ServerFind | None
     reading: TreeReading
@@ -74,6 +77,7 @@ def discover(root: Path, *, file: Path | None = None, target: Path | None = None
     chosen = tuple(_with_threads(root, chosen))
     moved = [s for s in chosen if s.sure]
     place = target or _propose_target(root, moved)
+    config = _configured(root, moved, place, file=file or root / "unify.toml")
     cwd = look.reading.cwd
     threads = [column for s in moved for column in s.threads]
     discovery = Discovery(
@@ -95,9 +99,12 @@ def discover(root: Path, *, file: Path | None = None, target: Path | None = None
         if look.server
         else (),
         write=propose_write(look.application, look.files),
-        edits=propose_edits(root, look.reading, place, [s.path for s in moved]),
-        renames=() if look.reading.disagreements else tuple(_renames(databases, moved)),
-        reaching=_reaching(root, moved, place, file=file or root / "unify.toml"),
+        edits=propose_edits(root, look.reading, place, [s.path for s in moved], tree=look.tree),
+        renames=()
+        if look.reading.disagreements
+        else tuple(propose_renames(databases, moved, look.tree, config)),
+        reaching=credential_keys(config),
+        left_out=tuple(_left_out(root)),
     )
     return discovery.model_copy(update={"questions": find_questions(discovery)})
 
@@ -106,10 +113,11 @@ def _look(root: Path) -> _Look:
     files = Sources(root)
     applications = find_applications(files)
     server = find_server(files, applications)
-    reading = read_tree(root, cwd=Path(server.cwd) if server and server.sure else None)
+    tree = Tree(root)
+    reading = read_texts(tree, Path(server.cwd) if server and server.sure else None)
     if server is not None and reading.cwd != server.cwd:
         server = find_server(files, applications, cwd=reading.cwd)
-    return _Look(root, files, _served(applications, server), server, reading)
+    return _Look(files, tree, _served(applications, server), server, reading)
 
 
 def _served(applications: Sequence[WebApplication], server: ServerFind | None) -> WebApplication | None:
@@ -172,24 +180,17 @@ def _find_python(root: Path, cwd: str) -> str:
     return ""
 
 
-def _renames(databases: Sequence[DatabaseFind], moved: Sequence[SourceChoice]) -> Iterator[Rename]:
-    tables = {d.path: {n.lower(): n for n in d.table_names} for d in databases}
-    for one, other in combinations(moved, 2):
-        for name in sorted(tables[one.path].keys() & tables[other.path].keys()):
-            # LangGraph's own names cannot change: its savers write them.
-            giving_way = other if one.kind in {"checkpoints", "store"} else one
-            if giving_way.kind in {"checkpoints", "store"}:
-                continue
-            own = tables[giving_way.path][name]
-            yield Rename(
-                source=giving_way.path, name=own, to=f"{giving_way.path.stem}_{own}".replace("-", "_")
-            )
-
-
-def _reaching(root: Path, moved: Sequence[SourceChoice], target: Path, *, file: Path) -> tuple[str, ...]:
+def _configured(root: Path, moved: Sequence[SourceChoice], target: Path, *, file: Path) -> MigrationConfig:
+    """The configuration as far as it is known."""
     values = {
         "app": {"root": os.path.relpath(root, file.resolve().parent)},
         "source": [{"path": str(s.path)} for s in moved],
         "target": {"path": str(target)},
     }
-    return credential_keys(parse_config(values, file=file))
+    return parse_config(values, file=file)
+
+
+def _left_out(root: Path) -> Iterator[str]:
+    for folder, packages in sorted(find_installed(root).items()):
+        what = wording.count(packages, "installed package")
+        yield f"{folder.relative_to(root)}: {what}, which is no code of the application"

@@ -136,11 +136,13 @@ class Disagreement(Record):
     """Two places that say where the same thing is, and name different files (a split brain).
 
     Attributes:
-        sentence: What reads which value, and which file each of them uses.
+        sentence: What reads the value where, and which file each of them opens now.
+        remedy: How they come to agree, whichever file is the right one; a sentence, too.
     """
 
     settings: tuple[PathSetting, ...]
     sentence: str
+    remedy: str = ""
 
 
 class TreeReading(Record):

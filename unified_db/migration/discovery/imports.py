@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from functools import cache, cached_property
 
-from unified_db.migration.discovery.tree import Tree, is_test
+from unified_db.migration.discovery.tree import Tree
+from unified_db.migration.edits.survey import is_test
 
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(?P<dots>\.*)(?P<module>[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#;]+)"
@@ -21,13 +24,13 @@ class ImportGraph:
         self._tree = tree
         self._direct = cache(self._read)
         self._closed = cache(self._close)
+        self._importing = cache(self._close_upwards)
 
     def meet(self, one: str, other: str) -> bool:
         """True where both files run in one process: one imports the other, or something imports both."""
         if one == other or other in self._closed(one) or one in self._closed(other):
             return True
-        files = (f for f in self._tree.python_files if not is_test(f))
-        return any({one, other} <= self._closed(f) for f in files)
+        return not self._importing(one).isdisjoint(self._importing(other))
 
     def bases(self, file: str) -> frozenset[str]:
         """The folders that must be on Python's path for the absolute imports of *file*."""
@@ -35,13 +38,19 @@ class ImportGraph:
 
     def _close(self, file: str) -> frozenset[str]:
         """*file* and all that it imports, through others too."""
-        found = {file}
-        waiting = [file]
-        while waiting:
-            for each in self._direct(waiting.pop()) - found:
-                found.add(each)
-                waiting.append(each)
-        return frozenset(found)
+        return _reached(file, self._direct)
+
+    def _close_upwards(self, file: str) -> frozenset[str]:
+        """*file* and all that import it, through others too; tests are left out."""
+        return _reached(file, lambda each: self._importers.get(each, set()))
+
+    @cached_property
+    def _importers(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for file in (f for f in self._tree.python_files if not is_test(f)):
+            for imported in self._direct(file):
+                found.setdefault(imported, set()).add(file)
+        return found
 
     def _read(self, file: str) -> frozenset[str]:
         found = (self._tree.module_file(base, dotted) for base, dotted, _ in self._named(file))
@@ -57,6 +66,17 @@ class ImportGraph:
                 if place is not None:
                     found.add((*place, level))
         return found
+
+
+def _reached(first: str, following: Callable[[str], AbstractSet[str]]) -> frozenset[str]:
+    """*first* and all that *following* leads to from there."""
+    found = {first}
+    waiting = [first]
+    while waiting:
+        new = following(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return frozenset(found)
 
 
 def _modules(match: re.Match[str]) -> list[str]:

@@ -23,11 +23,12 @@ def scope_name(module: Module, line: int, raw: str) -> str | None:
         elif isinstance(node, cst.FormattedStringText):
             value = node.value.replace("{{", "{").replace("}}", "}")
         if value == raw and module.line(node) == line:
-            return _name_around(module, node)
+            return scope_around(module, node)
     return None
 
 
-def _name_around(module: Module, node: cst.CSTNode) -> str:
+def scope_around(module: Module, node: cst.CSTNode) -> str:
+    """The constant, function or class that *node* is in, as edits name it; "" for none of them."""
     for above in module.above(node):
         if isinstance(above, (cst.FunctionDef, cst.ClassDef)):
             return qualified_name(module, above)

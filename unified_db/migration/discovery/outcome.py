@@ -34,11 +34,22 @@ class OpenQuestion(Record):
 
 
 class Rename(Record):
-    """A name that two sources have, and another one for it in the unified file."""
+    """A name that two sources have, and another one for it in the unified file.
+
+    Attributes:
+        source: Whose table gets the other name; *other* keeps its own.
+        edits: What says the new name in the application's code.
+        left: "file:line" of what still says the old one after these edits.
+        sure: True where the edits are all that it takes, so that a yes is enough.
+    """
 
     source: Path
+    other: Path
     name: str
     to: str
+    edits: tuple[EditProposal, ...] = ()
+    left: tuple[str, ...] = ()
+    sure: bool = False
 
 
 class Discovery(Record):
@@ -51,6 +62,7 @@ class Discovery(Record):
         python: The application's interpreter, relative to the root; empty for the one that runs unify-db.
         write: A request that changes state, for a person to look at; None where none can be told.
         reaching: Names of settings that let a staged copy act on the world.
+        left_out: What of the tree was passed over though it is none of a tool's own: a sentence each.
         questions: In the order in which they are asked.
     """
 
@@ -68,4 +80,5 @@ class Discovery(Record):
     edits: tuple[EditProposal, ...]
     renames: tuple[Rename, ...]
     reaching: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     questions: tuple[OpenQuestion, ...] = ()

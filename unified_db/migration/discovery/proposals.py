@@ -17,7 +17,7 @@ from unified_db.migration.discovery.finds import EditProposal, PathSetting, Save
 from unified_db.migration.discovery.libraries import REPLACEMENTS
 from unified_db.migration.discovery.literals import line_edit, scope_name
 from unified_db.migration.discovery.paths import read_name
-from unified_db.migration.discovery.reading import read_tree
+from unified_db.migration.discovery.reading import read_texts
 from unified_db.migration.discovery.tree import Tree
 from unified_db.migration.switch import edit_text
 
@@ -26,7 +26,7 @@ _CONSTANTS = {"python-constant", "settings-field"}
 
 
 def propose_edits(
-    root: Path, reading: TreeReading, target: Path, sources: Sequence[Path]
+    root: Path, reading: TreeReading, target: Path, sources: Sequence[Path], *, tree: Tree | None = None
 ) -> tuple[EditProposal, ...]:
     """The entries of `[[edit]]` that move *sources* to *target*.
 
@@ -35,27 +35,43 @@ def propose_edits(
         reading: What was read of it.
         target: Where the unified file will be, relative to *root* or absolute.
         sources: The files that move, relative to *root* or absolute.
+        tree: The texts that *reading* was read from, so that they are not read again.
 
     Returns:
         Settings that count first, then their twins, imports, requirements and Alembic. An edit that was
-        tried and after which the tree reads as it shall is sure; any other is for a person to decide.
+        tried and after which the tree reads as it shall is sure; any other is for a person to decide. So
+        is one of a place that leads to a file of a split brain.
     """
-    return _Proposer(root.resolve(), reading, target, sources).propose()
+    return _Proposer(tree or Tree(root), reading, target, sources).propose()
+
+
+def make_edit(edit: EditProposal, text: str) -> str:
+    """*text*, all of a file, as it is after *edit*.
+
+    Raises:
+        EditError: The edit does not fit.
+    """
+    fields = edit.model_dump(exclude={"why", "sure"}, exclude_none=True)
+    content = text.encode("utf-8", "surrogateescape")
+    after = edit_text(EditConfig.model_validate(fields), content, file=Path(edit.file))
+    return after.decode("utf-8", "surrogateescape")
 
 
 class _Proposer:
-    def __init__(self, root: Path, reading: TreeReading, target: Path, sources: Sequence[Path]) -> None:
-        self._root = root
+    def __init__(self, tree: Tree, reading: TreeReading, target: Path, sources: Sequence[Path]) -> None:
+        self._tree = tree
+        self._root = root = tree.root
         self._reading = reading
         self._target = Path(os.path.normpath(root / target))
         self._moving = {Path(os.path.normpath(root / s)) for s in sources}
-        self._tree = Tree(root)
+        # Files that the application does not agree with itself on.
+        self._at_issue = {s.resolved for d in reading.disagreements for s in d.settings if s.resolved}
 
     def propose(self) -> tuple[EditProposal, ...]:
         settings = [s for s in self._reading.settings if self._moves(s.resolved) and not s.commented]
         tried = [(s, self._of_setting(s)) for s in settings]
         merged = self._merged(tried)
-        after = read_tree(self._root, Path(self._reading.cwd), overlay=self._apply(merged.values()))
+        after = read_texts(self._tree.with_texts(self._apply(merged.values())), Path(self._reading.cwd))
         proposals = [self._judged(s, merged[_same_line(e)], after) for s, e in tried]
         proposals += self._imports()
         if any(p.kind == "python-import" for p in proposals):
@@ -145,16 +161,9 @@ class _Proposer:
     def _changes(self, edit: EditProposal) -> bool:
         """True where the edit applies to the file as it is, and changes it."""
         try:
-            return self._edited(edit, self._tree.text(edit.file) or "") != self._tree.text(edit.file)
+            return make_edit(edit, self._tree.text(edit.file) or "") != self._tree.text(edit.file)
         except EditError:
             return False
-
-    def _edited(self, edit: EditProposal, text: str) -> str:
-        fields = edit.model_dump(exclude={"why", "sure"}, exclude_none=True)
-        config = EditConfig.model_validate(fields)
-        return edit_text(config, text.encode("utf-8", "surrogateescape"), file=Path(edit.file)).decode(
-            "utf-8", "surrogateescape"
-        )
 
     def _by_hand(self, setting: PathSetting) -> EditProposal:
         """An edit that a person has to finish: the line stands there as it is."""
@@ -169,13 +178,16 @@ class _Proposer:
         for edit in edits:
             text = overlay.get(edit.file, self._tree.text(edit.file) or "")
             try:
-                overlay[edit.file] = self._edited(edit, text)
+                overlay[edit.file] = make_edit(edit, text)
             except EditError:
                 continue  # judged by what is read afterwards
         return overlay
 
     def _judged(self, setting: PathSetting, edit: EditProposal, after: TreeReading) -> EditProposal:
         """*edit*, sure where the place names the target once all edits are made."""
+        if setting.resolved in self._at_issue:
+            why = f"it leads to {setting.resolved}, a file of the split brain, and which one counts is open"
+            return edit.model_copy(update={"sure": False, "why": why})
         reached = edit.sure and any(
             s.place == setting.place
             and s.key == setting.key

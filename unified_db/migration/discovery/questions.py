@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from unified_db.migration import wording
+from unified_db.migration.collisions import VERSION_TABLE
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.discovery.finds import EditProposal
-from unified_db.migration.discovery.outcome import Discovery, OpenQuestion
+from unified_db.migration.discovery.outcome import Discovery, OpenQuestion, Rename
+
+_MOST_PLACES = 6
 
 
 def name_edit(edit: EditProposal) -> str:
@@ -34,8 +38,11 @@ def still_open(found: Discovery, config: MigrationConfig) -> tuple[OpenQuestion,
 
 def _questions(found: Discovery) -> Iterator[OpenQuestion]:
     for disagreement in found.reading.disagreements:
-        sentence = f"{disagreement.sentence} Which of them is the right one? Make both say the same first."
-        yield OpenQuestion(about="split brain", sentence=sentence, answer="none")
+        sentence = (
+            f"Split brain: {disagreement.sentence} Which of these files is the right one? "
+            f"{disagreement.remedy} Then remove unify.toml, and `unify-db init` looks again."
+        )
+        yield OpenQuestion(about="split brain", sentence=" ".join(sentence.split()), answer="none")
     yield from _about_sources(found)
     yield from _about_server(found)
     for edit in (e for e in found.edits if not e.sure):
@@ -58,12 +65,35 @@ def _about_sources(found: Discovery) -> Iterator[OpenQuestion]:
     if not any(s.kind == "checkpoints" or s.holds_checkpoints for s in found.sources if s.sure):
         sentence = "No file with LangGraph's checkpoints was found. Where are they?"
         yield OpenQuestion(about="source", sentence=sentence, answer="none")
-    for rename in found.renames:
+    yield from map(_about_rename, found.renames)
+
+
+def _about_rename(rename: Rename) -> OpenQuestion:
+    about = f"rename {rename.name}"
+    both = f"{rename.source} and {rename.other} both have a table {rename.name}."
+    if rename.sure:
         sentence = (
-            f"Two sources have a table {rename.name}. Which name shall the one of {rename.source} get in the "
-            "unified file? The application's code has to say it, too."
+            f"{both} Shall the one of {rename.source} be called {rename.to} in the unified file? "
+            f"{wording.count(len(rename.edits), 'edit')} of the application's code would say it, too."
         )
-        yield OpenQuestion(about=f"rename {rename.name}", sentence=sentence, answer="none")
+        return OpenQuestion(about=about, sentence=sentence, answer="confirm", proposal="no")
+    sentence = f"{both} Which name shall the one of {rename.source} get in the unified file?"
+    return OpenQuestion(about=about, sentence=f"{sentence} {_left(rename)}", answer="none")
+
+
+def _left(rename: Rename) -> str:
+    """Where the code says the old name, as far as that is known."""
+    if rename.name.lower() == VERSION_TABLE:
+        return f'Its env.py has to say it, too: context.configure(..., version_table="{rename.to}").'
+    if not rename.left:
+        return "The application's code has to say it, too; the edits for it are below, where any were found."
+    shown = ", ".join(rename.left[:_MOST_PLACES])
+    more = len(rename.left) - _MOST_PLACES
+    shown += f" and {more} more" if more > 0 else ""
+    return (
+        f"The application's code has to say it, too. For {shown} there is no edit yet: where that table is "
+        "meant, add one; else name the file in `ignore`."
+    )
 
 
 def _about_server(found: Discovery) -> Iterator[OpenQuestion]:

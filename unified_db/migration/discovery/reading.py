@@ -44,7 +44,13 @@ def read_tree(
 
     Reads each file up to 1 MB at most once, and parses those Python files that matter.
     """
-    tree = Tree(root, overlay)
+    return read_texts(Tree(root, overlay), cwd, environment=environment)
+
+
+def read_texts(
+    tree: Tree, cwd: Path | None = None, *, environment: Mapping[str, str] | None = None
+) -> TreeReading:
+    """As :func:`read_tree`, of a tree whose texts may have been read and parsed before."""
     if cwd is not None:
         chosen = working_folder.Chosen((tree.root / cwd).resolve(), "as it was given")
     else:
@@ -126,24 +132,31 @@ class _Reader:
         for name, readers in sightings.find_readers(self._ev).items():
             by_file: dict[Path, list[sightings.Reader]] = {}
             for each in readers:
-                lost = f"{each.what}; it was not seen to reach a call that opens a database"
+                lost = f"{each.who} reads it {each.where}; no call that opens a database was seen to get it"
                 self._settings.add(each.text, each.use, wins=False, lost=lost)
                 by_file.setdefault(each.resolved, []).append(each)
             if len(by_file) > 1:
                 yield self._disagreement(name, by_file)
 
     def _disagreement(self, name: str, by_file: dict[Path, list[sightings.Reader]]) -> Disagreement:
-        words = [
-            f"{readers[0].place} ({readers[0].what}) uses {self._label(file)}"
-            for file, readers in by_file.items()
-        ]
+        firsts = [(readers[0], self._label(file)) for file, readers in by_file.items()]
+        clauses = [f"{r.who} reads it {r.where}, and opens {file}" for r, file in firsts]
         settings = [
             s for readers in by_file.values() for r in readers for s in self._settings.of(r.text, r.use)
         ]
         return Disagreement(
             settings=tuple(dict.fromkeys(settings)),
-            sentence=f"{name} does not mean one file to all who read it: {', but '.join(words)}.",
+            sentence=f"{name} means {len(firsts)} files: {'; '.join(clauses)}.",
+            remedy=f"Let all of them read it from one place{_example([r for r, _ in firsts])}.",
         )
+
+
+def _example(readers: Sequence[sightings.Reader]) -> str:
+    """How that may be done, where one reads a dotenv file that another does not load."""
+    alone = next((r for r in readers if r.falls_back), None)
+    if alone is None or all(r.falls_back for r in readers):
+        return ""
+    return f", for instance with load_dotenv() before {alone.place} asks for it"
 
 
 def _between_engines(engines: Sequence[EngineUse], settings: Sequence[PathSetting]) -> Iterator[Disagreement]:
@@ -156,5 +169,6 @@ def _between_engines(engines: Sequence[EngineUse], settings: Sequence[PathSettin
             others = ", ".join(sorted(map(str, own)))
             yield Disagreement(
                 settings=tuple(s for s in settings if s.resolved in {each.resolved, *own} and s.wins),
-                sentence=f"{each.place}: Alembic migrates {each.resolved}, the application opens {others}.",
+                sentence=f"Alembic ({each.place}) migrates {each.resolved}; the application opens {others}.",
+                remedy="Let both name one file.",
             )

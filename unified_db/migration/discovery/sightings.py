@@ -16,7 +16,7 @@ from unified_db.migration.discovery.modules import Module, dotted_name
 from unified_db.migration.discovery.paths import looks_like_sqlite, settle
 from unified_db.migration.discovery.settings import Settings
 from unified_db.migration.discovery.texts_of import qualified_name
-from unified_db.migration.discovery.tree import is_template, is_test
+from unified_db.migration.discovery.tree import is_template
 from unified_db.migration.discovery.uses import Use
 from unified_db.migration.discovery.values import (
     Arguments,
@@ -29,6 +29,7 @@ from unified_db.migration.discovery.values import (
     Text,
     known_texts,
 )
+from unified_db.migration.edits.survey import is_test
 
 _READS = re.compile(r"getenv|environ|BaseSettings|Settings\b")
 _LITERAL = re.compile(r"sqlite[\w+]*:|\.(?:db3?|sqlite3?|sqlite-?db)[\"']", re.IGNORECASE)
@@ -52,11 +53,15 @@ class Reader:
     """A place that reads an environment variable, and the file that it then means.
 
     Attributes:
-        what: How it reads it, in words.
+        who: What reads it, with its place: a field of a settings class, or code.
+        where: Where it reads it, in words that follow "reads it".
+        falls_back: True where its default counts, since nothing sets the variable there.
     """
 
     place: Place
-    what: str
+    who: str
+    where: str
+    falls_back: bool
     text: Text
     resolved: Path
     use: Use
@@ -125,19 +130,37 @@ def _fields(ev: Evaluator, module: Module, node: cst.ClassDef) -> Iterator[tuple
 
 
 def _reader(
-    ev: Evaluator, name: str, text: Text, place: Place, what: str = ""
+    ev: Evaluator, name: str, text: Text, place: Place, field: str = ""
 ) -> Iterator[tuple[str, Reader]]:
     settled = settle(text, ev.environment.cwd)
     if settled is not None and looks_like_sqlite(text.text):
-        told = what or "the environment"
-        use = Use(place=place, call=told, role="unknown", is_async=False, path=(text,), imported=place)
-        how = f"{told}, which has it from {_source(text)}"
-        yield name, Reader(place, how, text, settled.resolved, use)
+        call = field or "the environment"
+        use = Use(place=place, call=call, role="unknown", is_async=False, path=(text,), imported=place)
+        origin = next((p.origin for p in reversed(text.pieces) if p.origin), None)
+        yield (
+            name,
+            Reader(
+                place=place,
+                who=f"{field} ({place})" if field else str(place),
+                where=_where_read(origin, through_environment=not field),
+                falls_back=origin is not None and origin.kind not in {"dotenv", "environment"},
+                text=text,
+                resolved=settled.resolved,
+                use=use,
+            ),
+        )
 
 
-def _source(text: Text) -> str:
-    origin = next((p.origin for p in reversed(text.pieces) if p.origin), None)
-    return f"{origin.file}:{origin.line}" if origin is not None else "elsewhere"
+def _where_read(origin: Origin | None, *, through_environment: bool) -> str:
+    if origin is None:
+        return "from a place that is not known"
+    if origin.kind == "environment":
+        return "from the environment, which sets it"
+    if origin.kind == "dotenv":
+        loaded = "the environment, into which it is loaded from " if through_environment else ""
+        return f"from {loaded}{origin.file}:{origin.line}"
+    where = "from the environment, where nothing sets it," if through_environment else "where nothing sets it"
+    return f"{where} and falls back on {origin.file}:{origin.line}"
 
 
 def add_rest(ev: Evaluator, settings: Settings) -> list[str]:

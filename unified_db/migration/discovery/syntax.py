@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from unified_db.migration.edits.survey import walk_folder
+from unified_db.migration.edits.survey import is_test, walk_folder
 
 _MAX_FILES = 20_000
 
@@ -57,10 +57,17 @@ class Sources:
         self.root = root
         self.files = tuple(_list_files(root))
         self._python = tuple(f for f in self.files if f.suffix == ".py")
+        self._own_python = tuple(f for f in self._python if not is_test(f))
+        self._texts: dict[PurePosixPath, str] = {}
         self._modules: dict[PurePosixPath, Module | None] = {}
 
     def text(self, file: PurePosixPath) -> str:
         """The text of *file*; empty where it cannot be read."""
+        if file not in self._texts:
+            self._texts[file] = self._read(file)
+        return self._texts[file]
+
+    def _read(self, file: PurePosixPath) -> str:
         try:
             content = (self.root / file).read_bytes()
         except OSError:
@@ -75,12 +82,11 @@ class Sources:
 
     def mentioning(self, *words: str) -> Iterator[Module]:
         """The modules in whose text one of *words* stands; tests are left out."""
-        for file in self._python:
-            if not is_test(file):
-                text = self.text(file)
-                module = self.module(file) if any(w in text for w in words) else None
-                if module is not None:
-                    yield module
+        for file in self._own_python:
+            text = self.text(file)
+            module = self.module(file) if any(w in text for w in words) else None
+            if module is not None:
+                yield module
 
     def find(self, dotted: str, *, near: Module) -> Module | None:
         """The module of the tree that *near* calls *dotted*; None for one from elsewhere."""
@@ -106,6 +112,10 @@ class Sources:
     def _known(self) -> frozenset[PurePosixPath]:
         return frozenset(self._python)
 
+    @functools.cached_property
+    def _folders(self) -> frozenset[PurePosixPath]:
+        return frozenset(folder for file in self._python for folder in file.parents)
+
     def base_of(self, module: Module) -> PurePosixPath:
         """The folder from which *module* can be imported by its own name, as its own imports show."""
         for dotted, _ in module.imports.values():
@@ -115,20 +125,12 @@ class Sources:
                 return file.parent.parent if file.name == "__init__.py" else file.parent
             for home in (module.file.parent, *module.file.parent.parents):
                 # A package without __init__.py.
-                if first and any(f.is_relative_to(home / first) for f in self._python):
+                if first and home / first in self._folders:
                     return home
         folder = module.file.parent
         while folder / "__init__.py" in self._known:
             folder = folder.parent
         return folder
-
-
-def is_test(file: PurePosixPath) -> bool:
-    """True for a file of a test suite, by its name or folder."""
-    folders = {p.lower() for p in file.parts[:-1]}
-    return (
-        bool(folders & {"tests", "test"}) or file.name.startswith("test_") or file.name.endswith("_test.py")
-    )
 
 
 def dotted_name(node: ast.AST | None) -> str:

@@ -234,9 +234,15 @@ class _Page:
         return lines + [line for block in self._rename_blocks() for line in block.lines()]
 
     def _rename_blocks(self) -> Iterator[Block]:
+        """Each [[rename]] with the edits that say the new name in the code: all of them, or none."""
         for rename in self._found.renames:
+            about = f"rename {rename.name}"
             keys = (Key("source", str(rename.source)), Key("object", rename.name), Key("to", rename.to))
-            yield Block("[[rename]]", keys, questions=self._open(f"rename {rename.name}"), active=False)
+            active = self._is_active(about, sure=False)
+            yield Block("[[rename]]", keys, questions=self._open(about), active=active)
+            for edit in rename.edits:
+                notes = (f"With that rename: {edit.why}.",)
+                yield Block("[[edit]]", tuple(_edit_keys(edit)), notes=notes, active=active)
 
     def edits(self) -> list[str]:
         """[[edit]]: what has to change in the application."""

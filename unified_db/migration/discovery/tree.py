@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -13,11 +15,12 @@ from unified_db.errors import EditError
 from unified_db.migration.discovery.modules import Module
 from unified_db.migration.edits import texts
 from unified_db.migration.edits.masking import is_dotenv
-from unified_db.migration.edits.survey import walk_folder
+from unified_db.migration.edits.survey import is_test, walk_folder
 
 _MOST_FILES = 20_000
+# Parsing a megabyte of code takes about ten seconds.
+_MOST_PARSED_CHARACTERS = 1_500_000
 _SETTINGS_SUFFIXES = {".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf"}
-_TEST_FILE = re.compile(r"(?:^|/)(?:tests?|testing)/|(?:^|/)(?:test_[^/]*|[^/]*_test|conftest)\.py$")
 _TEMPLATE_END = re.compile(r"(?:example|sample|template|dist|tmpl|default)s?$", re.IGNORECASE)
 
 
@@ -30,17 +33,35 @@ class Tree:
         unread: Files that could not be read or parsed, with the reason; grows as files are asked for.
     """
 
-    def __init__(self, root: Path, overlay: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, overlay: Mapping[str, str] | None = None, *, known: Tree | None = None
+    ) -> None:
         self.root = root.resolve()
         self.overlay = dict(overlay or {})
         self.unread: dict[str, str] = {}
+        self._known = known
         self._texts: dict[str, str | None] = {}
         self._modules: dict[str, Module | None] = {}
         self._mentions: dict[re.Pattern[str], tuple[str, ...]] = {}
 
+    def with_texts(self, overlay: Mapping[str, str]) -> Tree:
+        """The same tree with *overlay* instead of its own; what this one has read is not read again."""
+        tree = Tree(self.root, overlay, known=self)
+        tree._texts = self._texts
+        tree.unread = {f: why for f, why in self.unread.items() if f not in tree._others}
+        tree._modules = {f: module for f, module in self._modules.items() if f not in tree._others}
+        return tree
+
+    @cached_property
+    def _others(self) -> frozenset[str]:
+        """The files that may be others than in the tree that this one was made of."""
+        return frozenset((*self.overlay, *(self._known.overlay if self._known else ())))
+
     @cached_property
     def files(self) -> frozenset[str]:
         """Every file of the tree up to 1 MB, by its name in it; at most 20,000."""
+        if self._known is not None:
+            return self._known.files
         found: set[str] = set()
         for path in walk_folder(self.root):
             found.add(path.relative_to(self.root).as_posix())
@@ -102,11 +123,52 @@ class Tree:
         return None
 
     def mentioning(self, pattern: re.Pattern[str]) -> tuple[str, ...]:
-        """Python files of the application itself whose text has *pattern*; its tests are left out."""
+        """Python files of the application itself whose text has *pattern*; its tests are left out.
+
+        At most 1.5 million characters of code, those of the smallest folders; `unread` says what is left out.
+        """
         if pattern not in self._mentions:
-            files = (f for f in self.python_files if not is_test(f))
-            self._mentions[pattern] = tuple(f for f in files if pattern.search(self.text(f) or ""))
+            found = (f for f in self._unsearched(pattern) if pattern.search(self.text(f) or ""))
+            self._mentions[pattern] = self._within_limit(sorted(found))
         return self._mentions[pattern]
+
+    def _unsearched(self, pattern: re.Pattern[str]) -> Collection[str]:
+        """The application's Python files that may have *pattern*."""
+        if self._known is None:
+            return self._own_python
+        # What the other tree was asked counts for this one, but for the files that differ.
+        return {*self._known.mentioning(pattern), *self._others} & self._own_python
+
+    @cached_property
+    def _own_python(self) -> frozenset[str]:
+        return frozenset(f for f in self.python_files if not is_test(f))
+
+    def _within_limit(self, files: Sequence[str]) -> tuple[str, ...]:
+        room = _MOST_PARSED_CHARACTERS
+        kept: set[str] = set()
+        # An application's own folders are smaller than those of the libraries that lie beside it.
+        for file in sorted(files, key=self._sizes_of_folders):
+            room -= len(self.text(file) or "")
+            if room < 0:
+                break
+            kept.add(file)
+        left = [f for f in files if f not in kept]
+        if left:
+            home = PurePosixPath(os.path.commonpath([str(PurePosixPath(f).parent) for f in left]) or ".")
+            self.unread[f"{home}/"] = (
+                f"{len(left)} Python files below {home}: more code than is looked through, and in larger "
+                "folders than the rest"
+            )
+        return tuple(f for f in files if f in kept)
+
+    def _sizes_of_folders(self, file: str) -> tuple[list[int], str]:
+        """How many Python files each folder around *file* has, the outermost first."""
+        folders = list(PurePosixPath(file).parents)[-2::-1]
+        return [self._python_below[f] for f in folders], file
+
+    @cached_property
+    def _python_below(self) -> Counter[PurePosixPath]:
+        return Counter(p for f in self.python_files for p in PurePosixPath(f).parents)
 
     def find_module(self, dotted: str, importer: str, level: int = 0) -> tuple[str, str] | None:
         """(base folder, dotted name below it) of the module that *importer* imports; None for a library's.
@@ -167,11 +229,6 @@ def _refuse_deep(text: str) -> None:
             raise RecursionError from error
     except MemoryError as error:
         raise RecursionError from error
-
-
-def is_test(file: str) -> bool:
-    """True for files that are tests or belong to them."""
-    return bool(_TEST_FILE.search(file))
 
 
 def is_template(file: str) -> bool:

@@ -11,8 +11,9 @@ from unified_db import sources
 from unified_db.migration.discovery import alembic_files, uses
 from unified_db.migration.discovery.imports import ImportGraph
 from unified_db.migration.discovery.paths import settle
-from unified_db.migration.discovery.tree import Tree, is_test
+from unified_db.migration.discovery.tree import Tree
 from unified_db.migration.discovery.values import known_texts
+from unified_db.migration.edits.survey import is_test
 
 _ENTRY = re.compile(
     r"uvicorn\.run\(|\.run\(\s*(?:debug|host|port)|FastAPI\(|Flask\(|__name__\s*==\s*[\"']__main__"

@@ -52,6 +52,11 @@ def find_names(
     return tuple(f"{label}:{line}" for label, line in sorted(set(found)))
 
 
+def is_sql(text: str) -> bool:
+    """True for a text that has words of SQL."""
+    return bool(_SQL.search(text))
+
+
 def _read(file: Path, edited: Mapping[Path, bytes]) -> str:
     try:
         content = edited.get(file.resolve()) or file.read_bytes()
@@ -91,6 +96,6 @@ def _in_string(value: str, name: str) -> Iterator[int]:
     if flat == name.lower() or re.fullmatch(rf"(?:\w+\.)?{re.escape(name.lower())}(?:\.\w+)?", flat):
         yield 0
         return
-    if _SQL.search(value):
+    if is_sql(value):
         word = _word(name)
         yield from (n for n, line in enumerate(value.split("\n")) if word.search(line))

@@ -6,11 +6,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from unified_db.migration.config import MigrationConfig
 
 _MAX_BYTES = 1_000_000
+_TEST_FILE = re.compile(
+    r"(?:^|/)(?:tests?|testing)/|(?:^|/)(?:test_[^/]*|[^/]*_test|conftest)\.py$", re.IGNORECASE
+)
+_ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
+# The first name of each path in a RECORD, which is CSV.
+_RECORDED = re.compile(r"^\"?([^/,\"\n]+)(?=[/,])", re.MULTILINE)
 SKIPPED_FOLDERS = {
     ".git",
     ".hg",
@@ -102,10 +108,51 @@ def walk_folder(root: Path) -> Iterator[Path]:
 
 
 def walk_names(root: Path) -> Iterator[Path]:
-    """Whatever is in the folders below *root* that nobody's tools made, whatever it is, but the folders."""
+    """Whatever is in the folders below *root* that nobody's tools made, whatever it is, but the folders.
+
+    Packages that were installed into one of these folders are left out, too; see :func:`find_installed`.
+    """
+    for folder, names, _ in _walk(root):
+        yield from (folder / name for name in names)
+
+
+def find_installed(root: Path) -> dict[Path, int]:
+    """Folders below *root* that packages were installed into, with how many packages are in each."""
+    return {folder: packages for folder, _, packages in _walk(root) if packages}
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], int]]:
+    """(folder, names of what is no folder in it, packages that were installed into it), sorted.
+
+    The root's own packages stay: where an application was installed as one, it would be left out with them.
+    """
     for folder, subfolders, names in os.walk(root):
         here = Path(folder)
-        subfolders[:] = sorted(
-            s for s in subfolders if s not in SKIPPED_FOLDERS and not (here / s / "pyvenv.cfg").exists()
-        )
-        yield from (here / name for name in sorted(names))
+        records = _find_records(here, subfolders) if here != root else []
+        installed = {name for record in records for name in _read_record(record)}
+        subfolders[:] = sorted(s for s in subfolders if s not in installed and not _is_of_tools(here / s))
+        yield here, sorted(n for n in names if n not in installed), len(records)
+
+
+def _is_of_tools(folder: Path) -> bool:
+    return folder.name in SKIPPED_FOLDERS or any((folder / mark).exists() for mark in _ENVIRONMENT_MARKS)
+
+
+def _find_records(folder: Path, subfolders: Sequence[str]) -> list[Path]:
+    """The list of files (RECORD, packaging.python.org) of each package that was installed into *folder*."""
+    records = (folder / s / "RECORD" for s in subfolders if s.endswith(".dist-info"))
+    return [r for r in records if r.is_file()]
+
+
+def _read_record(record: Path) -> set[str]:
+    """The names in the folder that a package was installed into which it brought."""
+    try:
+        text = record.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()  # not ours to read, so its files count as the application's
+    return {record.parent.name, *_RECORDED.findall(text)}
+
+
+def is_test(file: str | PurePath) -> bool:
+    """True for a file, by its name in the tree, that is a test or belongs to tests."""
+    return bool(_TEST_FILE.search(str(file)))
