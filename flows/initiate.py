@@ -161,7 +161,7 @@ def _page(found: Discovery) -> Iterator[Text]:
     yield from _section("Edits", [(_edit_line(e), e.why) for e in found.edits])
     yield from _renames(found)
     yield from _rehearsal(found)
-    yield from _section("Not looked at", [(told, "") for told in (*found.left_out, *found.reading.unread)])
+    yield from _not_looked_at(found)
     yield from _open_questions(found.questions)
 
 
@@ -300,6 +300,17 @@ def _rehearsal(found: Discovery) -> Iterator[Text]:
     yield from _section("Requests for the benchmark", requests)
     names = [(key, "") for key in found.reaching]
     yield from _section("A staged copy would run with these settings", names)
+
+
+def _not_looked_at(found: Discovery) -> Iterator[Text]:
+    told = (*found.left_out, *found.reading.unread)
+    if told:
+        yield Text("")
+        yield Text("Not looked at", style="bold")
+    for sentence in told[:_MOST]:
+        yield from _wrapped(sentence, indent="  ")
+    if len(told) > _MOST:
+        yield Text(f"  and {len(told) - _MOST} more, which --json lists", style="dim")
 
 
 def _open_questions(questions: Sequence[OpenQuestion]) -> Iterator[Text]:

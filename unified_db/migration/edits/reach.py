@@ -41,6 +41,13 @@ _SHORTEST_SECRET = 5
 _OF_THE_SYSTEM = re.compile(
     r"(?:OLD)?PWD|HOSTNAME|HOSTTYPE|SSH_.*|GPG_.*|DBUS_.*|XDG_.*|XAUTHORITY|SESSION_MANAGER|LS_COLORS|MAIL|KEYTIMEOUT"
 )
+# A line that sets a name to a text. Parsing takes most of the time, so a module is parsed only where the name
+# or the text of one of them may count.
+_TEXT_SET = re.compile(
+    r"""(?:^|;)[ \t]*(?P<name>[A-Za-z_][\w \t=,]*(?::[^\n]*?)?)=(?:[\s(\\]|\#[^\n]*\n)*[rRuU]?
+        (?=(?P<text>\"{3}|'{3}|["'][^\n]*))""",
+    re.MULTILINE | re.VERBOSE,
+)
 # Of tools, not of the application that runs.
 _NO_SETTINGS = re.compile(
     r".*lock.*\.(?:json|ya?ml|toml)|package(?:-lock)?\.json|pyproject\.toml|tsconfig.*\.json|\.pre-commit.*"
@@ -53,12 +60,13 @@ def credential_keys(config: MigrationConfig) -> tuple[str, ...]:
     """`FILE: KEY` or `environment: KEY` of what looks like a credential or an address, sorted.
 
     A staged copy of the application runs with them. Templates such as `.env.example` are left out, and
-    so are SQLite's own addresses and what tools keep for themselves. What `[staging.env]` overlays is
-    marked so.
+    so are constants of tests, SQLite's own addresses and what tools keep for themselves. What
+    `[staging.env]` overlays is marked so.
     """
     found: dict[str, None] = {}
     for file in survey.walk_tree(config):
-        if file.resolve() != config.file and not file.name.endswith(_TEMPLATE_ENDS):
+        left_out = file.name.endswith(_TEMPLATE_ENDS) or _is_test_code(config, file)
+        if file.resolve() != config.file and not left_out:
             names = dict.fromkeys(n for n, value in _settings_of(file) if n and _reaches_out(n, value))
             found |= dict.fromkeys(_told(config, config.label(file), name) for name in names)
     for name, value in {**os.environ, **config.app.env}.items():
@@ -82,6 +90,11 @@ def secret_values(config: MigrationConfig) -> frozenset[str]:
         if not _OF_THE_SYSTEM.fullmatch(name):
             found |= _secrets_in(name, value)
     return frozenset(v for v in found if len(v) > _SHORTEST_SECRET)
+
+
+def _is_test_code(config: MigrationConfig, file: Path) -> bool:
+    # Not so a dotenv file of tests: they may load it, and reach out with it.
+    return file.suffix == ".py" and survey.is_test(file.relative_to(config.root))
 
 
 def _secrets_in(name: str, value: str) -> set[str]:
@@ -138,16 +151,35 @@ def _read_ini(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_python(text: str) -> Iterator[tuple[str, str]]:
-    """Constants of the module and of its classes, and the defaults of what is read from the environment."""
+    """Constants of the module, its classes and functions that may count here."""
+    if not any(_may_count(match) for match in _TEXT_SET.finditer(text)):
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(text)
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             names = node.targets if isinstance(node, ast.Assign) else [node.target]
             value = node.value.value if isinstance(node.value, ast.Constant) else None
             if isinstance(value, str):
                 yield from ((n.id, value) for n in names if isinstance(n, ast.Name) and _is_constant(n.id))
+
+
+def _may_count(match: re.Match[str]) -> bool:
+    """True where the line sets a telling name, or a text that may be an address or goes on below."""
+    name, text = match["name"], match["text"]
+    telling = bool(_REACHING_NAME.search(name)) or masking.is_secret_name(name)
+    return telling or "://" in text or "@" in text or len(text) == 3
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement of a module; those in others too."""
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+            waiting += getattr(node, part, ())
 
 
 def _is_constant(name: str) -> bool:
