@@ -22,6 +22,7 @@ from unified_db.migration.discovery.finds import DatabaseFind, EditProposal, Pat
 from unified_db.migration.discovery.outcome import Discovery, OpenQuestion
 from unified_db.migration.discovery.questions import still_open
 from unified_db.migration.discovery.toml_writer import write_config
+from unified_db.migration.risks import lock_up
 
 _WIDEST = 100
 _MOST = 12
@@ -246,13 +247,11 @@ def _uses(found: Discovery) -> Iterator[Text]:
     entries = [(f"{s.place}  {s.name.rpartition('.')[2]}{_kind(s.is_async)}", "") for s in reading.savers]
     entries += [(f"{e.place}  {e.call}{_kind(e.is_async)}", "") for e in reading.engines]
     yield from _section("Savers, engines and connections", entries)
-    if any(s.is_async for s in reading.savers) and any(not e.is_async for e in reading.engines):
-        yield from _wrapped(
-            "Risk: asynchronous saver and synchronous SQLAlchemy on one file. With the stock saver they "
-            "would lock each other out; the edits put unify-db's saver in its place.",
-            indent="  ",
-            style="yellow",
-        )
+    exchanged = {(e.file, e.old) for e in found.edits if e.kind == "python-import" and e.sure}
+    kept = [s for s in reading.savers if (s.imported.file, s.name) not in exchanged]
+    for risk in lock_up(reading, kept):
+        sentence = f"Risk: {risk.sentence} {risk.remedy}"
+        yield from _wrapped(sentence, indent="  ", style="dim" if risk.handled else "yellow")
 
 
 def _kind(is_async: bool) -> str:

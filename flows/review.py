@@ -40,7 +40,6 @@ def review(account: Account) -> RenderableType:
         *_section("Still to be edited", "they name what is renamed", _mentions(plan)),
         *_section("Risks", _say_risks(plan.risks), [_risks(plan.risks)] if plan.risks else []),
         *_section("Missing", "in unify.toml", _signed(plan.missing, "○", "yellow")),
-        *_section("Look at these", "", _signed(plan.warnings, "!", "yellow")),
         *_section("A staged copy would use", "names of keys alone", _reaching(plan)),
         *_section("Time and space", "", [_costs(plan)]),
         Text(""),

@@ -106,7 +106,7 @@ def test_the_report_shows_open_risks_and_its_summary_counts_them(run: RunFolder)
 def test_no_secret_of_a_process_or_a_diff_is_shown(run: RunFolder) -> None:
     risk = OPEN.model_copy(update={"sentence": f"Process 1 serve --token {PLANTED} has it open."})
     edit = make_plan().edits[1].model_copy(update={"diff": f"+KEY = '{PLANTED}'\n"})
-    run.save("plan", make_plan(risks=(risk,), edits=(edit,), warnings=(PLANTED,), missing=(PLANTED,)))
+    run.save("plan", make_plan(risks=(risk,), edits=(edit,), missing=(PLANTED,)))
     assert PLANTED not in words(shown(run)) + shown(run, terminal=False)
 
 

@@ -118,7 +118,6 @@ def configure(tiny: TinyApplication, **sections: object) -> None:
 def pages(run: RunFolder) -> str:
     """All that Prefect's artifacts and the terminal are made of, pictures included."""
     texts = [phase_pages.phase_markdown(p, run) for p in PHASES]
-    texts += [str(phase_pages.phase_table(p, run)) for p in PHASES]
     texts += [report.summary_markdown(run)]
     plan = run.load("plan", MigrationPlan)
     texts += [schema_page.schema_markdown(plan)] if plan else []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Literal
 
 from unified_db import sqlite
 from unified_db.errors import SourceError
@@ -16,6 +19,7 @@ _OLD_WRITES = {"thread_id", "thread_ts", "task_id", "idx", "channel", "value"}
 _WRITE_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "value"}
 
 _STORE_COLUMNS = {"prefix", "key", "value", "created_at", "updated_at"}
+Era = Literal["current", "before task_path", "before checkpoint_ns", ""]
 _OWN_TABLES = {
     "checkpoints": _CHECKPOINT_COLUMNS,
     "writes": _WRITE_COLUMNS,
@@ -24,11 +28,34 @@ _OWN_TABLES = {
     "store_migrations": {"v"},
     "vector_migrations": {"v"},
 }
+_OLD_TABLES = {"checkpoints": _OLD_CHECKPOINTS, "writes": _OLD_WRITES}
 
 
 def has_own_name(name: str) -> bool:
     """True for a name that LangGraph gives a table of its own."""
     return name.lower() in _OWN_TABLES
+
+
+def has_own_columns(name: str, columns: AbstractSet[str]) -> bool:
+    """True where a table *name* with *columns* (lower case) is LangGraph's, of whatever release."""
+    known = (tables.get(name.lower()) for tables in (_OWN_TABLES, _OLD_TABLES))
+    return any(needed is not None and needed <= columns for needed in known)
+
+
+def read_era(columns: Mapping[str, AbstractSet[str]]) -> Era:
+    """From which time the checkpoints are in a database with these tables; empty where there are none.
+
+    Args:
+        columns: Of each table, all in lower case.
+    """
+    checkpoints, writes = (columns.get(name, frozenset[str]()) for name in ("checkpoints", "writes"))
+    if checkpoints >= _CHECKPOINT_COLUMNS and writes >= _WRITE_COLUMNS:
+        return "current" if "task_path" in writes else "before task_path"
+    return "before checkpoint_ns" if _is_old(checkpoints, _OLD_CHECKPOINTS) else ""
+
+
+def _is_old(columns: AbstractSet[str], marks: AbstractSet[str]) -> bool:
+    return marks <= columns and "checkpoint_ns" not in columns
 
 
 def is_own_table(item: SchemaObject) -> bool:
@@ -76,11 +103,10 @@ def require_current(conn: sqlite3.Connection, label: str) -> None:
     Raises:
         SourceError: Names the table. No release since langgraph-checkpoint-sqlite 1.0 reads such rows.
     """
-    for name, marks in (("checkpoints", _OLD_CHECKPOINTS), ("writes", _OLD_WRITES)):
+    for name, marks in _OLD_TABLES.items():
         if not sqlite.has_table(conn, name):
             continue
-        columns = {c.name for c in sqlite.describe_table(conn, name).columns}
-        if marks <= columns and "checkpoint_ns" not in columns:
+        if _is_old({c.name for c in sqlite.describe_table(conn, name).columns}, marks):
             raise SourceError(
                 f"{label} holds LangGraph's table {name} from before it had the column checkpoint_ns",
                 hint="Nothing was written. No release of langgraph-checkpoint-sqlite since 1.0 can read "

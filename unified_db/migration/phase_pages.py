@@ -15,7 +15,6 @@ from unified_db.migration import criteria, markdown, plots, question_pages, tabl
 from unified_db.migration.account import Account
 from unified_db.migration.records import BenchmarkEvidence, EditPreview, GateName, Risk, TestOutcome
 from unified_db.migration.runs import RunFolder
-from unified_db.migration.tables import Table
 
 _MAX_PICTURE_CHARS = 100_000
 
@@ -72,16 +71,6 @@ def stopped_markdown(phase: str, run: RunFolder, error: Exception) -> str:
     )
 
 
-def phase_table(phase: str, run: RunFolder) -> list[dict[str, str]]:
-    """The one table that says most about *phase*, as plain text cells; empty without a record."""
-    account = accounts.load_account(run)
-    if not _has(account, phase):
-        return []
-    rows = _PHASE_TABLES[phase](account).plain()[:_MAX_ROWS]
-    return [{k: wording.shorten(v, _MAX_CELL) for k, v in row.items()} for row in rows]
-
-
-_MAX_ROWS = 500
 _MAX_CELL = 300
 _MOST_PLACES = 6
 
@@ -108,7 +97,6 @@ def _plan_markdown(account: Account) -> str:
     )
     return markdown.join(
         f"# {markdown.plain(sentence)}",
-        warned(plan.warnings),
         *_risk_lists(plan.risks),
         _listed("Missing in unify.toml", plan.missing),
         *(
@@ -342,35 +330,6 @@ _PHASES: dict[str, Callable[[Account], str]] = {
     "cutover": _cutover_markdown,
     "archive": _archive_markdown,
     "rollback": _rollback_markdown,
-}
-
-
-def _plan_table(account: Account) -> Table:
-    assert account.plan is not None
-    return tables.planned_tables(account.plan)
-
-
-def _gate_table(gate: GateName) -> Callable[[Account], Table]:
-    return lambda account: tables.findings(account.verdicts[gate].findings, gate.value)
-
-
-def _health_table(account: Account) -> Table:
-    return tables.findings(account.cutover.health if account.cutover else (), "Health")
-
-
-def _rollback_table(account: Account) -> Table:
-    return tables.findings(account.rollback.findings if account.rollback else (), "Checks")
-
-
-_PHASE_TABLES: dict[str, Callable[[Account], Table]] = {
-    "plan": _plan_table,
-    "backup": tables.backups,
-    "merge": tables.merged_tables,
-    **{phase: _gate_table(gate) for phase, gate in _PHASE_GATES.items()},
-    "approval": tables.gates,
-    "cutover": _health_table,
-    "archive": tables.archive,
-    "rollback": _rollback_table,
 }
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 SourceKind = Literal["application", "checkpoints", "store", "other"]
 ObjectKind = Literal["table", "index", "trigger", "view"]
@@ -175,7 +175,6 @@ class MigrationPlan(Record):
     space: tuple[SpaceNeed, ...]
     estimated_s: float
     versions: dict[str, str]
-    warnings: tuple[str, ...] = ()
     risks: tuple[Risk, ...] = ()
     """What may go wrong with this application; those that nothing takes care of first."""
     missing: tuple[str, ...] = ()
@@ -186,11 +185,17 @@ class MigrationPlan(Record):
     reaching: tuple[str, ...] = ()
     """"FILE: KEY" of what looks like a credential or an address, which a staged copy would use."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_run(cls, values: Any) -> Any:
+        # Their plans have an empty list of that name, and a rollback reads them days later.
+        return {k: v for k, v in values.items() if k != "warnings"} if isinstance(values, dict) else values
+
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of before the move: warnings, open risks, and what is missing."""
+        """What to know of before the move: open risks, and what is missing."""
         risks = (f"{r.sentence} {r.remedy}".strip() for r in self.risks if not r.handled)
-        return (*self.warnings, *risks, *self.missing)
+        return (*risks, *self.missing)
 
 
 class Backup(Record):

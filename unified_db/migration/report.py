@@ -29,7 +29,7 @@ from unified_db.migration import (
     wording,
 )
 from unified_db.migration.account import Account
-from unified_db.migration.phase_pages import phase_markdown, phase_table
+from unified_db.migration.phase_pages import phase_markdown
 from unified_db.migration.records import (
     GateName,
     Latency,
@@ -39,7 +39,6 @@ from unified_db.migration.standings import Standing
 
 __all__ = [
     "phase_markdown",
-    "phase_table",
     "question_markdown",
     "render_html",
     "summary_markdown",
@@ -167,22 +166,21 @@ def _views(account: Account, latencies: tuple[Latency, ...]) -> list[LatencyView
 
 
 def _warnings(account: Account) -> list[str]:
-    unreadable = [
+    return [*_unreadable(account), *(account.plan.notes if account.plan else ())]
+
+
+def _unreadable(account: Account) -> list[str]:
+    return [
         f"{name} in the run's folder cannot be read; what it says is missing here."
         for name in account.unreadable
     ]
-    return [*unreadable, *(account.plan.notes if account.plan else ())]
 
 
 def _most_pressing(account: Account) -> list[str]:
-    """The warnings, with the rest of what the plan notes as a number alone."""
-    everything = _warnings(account)
-    if account.plan is None:
-        return everything
-    aside = len(account.plan.notes) - len(account.plan.warnings)
-    first = everything[: len(everything) - aside] if aside else everything
-    said = f"The plan notes {wording.count(aside, 'risk or missing setting', 'risks and missing settings')}."
-    return [*first, said] if aside else first
+    """What cannot be read, with what the plan notes as a number alone."""
+    notes = len(account.plan.notes) if account.plan else 0
+    said = f"The plan notes {wording.count(notes, 'risk or missing setting', 'risks and missing settings')}."
+    return [*_unreadable(account), said] if notes else _unreadable(account)
 
 
 # ---- Markdown: summary and whole -----------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from unified_db import sources as access
@@ -59,7 +59,7 @@ def find_risks(
 def _of_savers(config: MigrationConfig, reading: TreeReading) -> Iterator[Risk]:
     stock = [s for s in reading.savers if s.name.startswith(_LANGGRAPH)]
     kept = [s for s in stock if not _is_swapped(config, s)]
-    yield from _lock_up(stock, kept, reading.engines)
+    yield from lock_up(reading, kept)
     if kept:
         names = wording.join_words(sorted({s.name.rpartition(".")[2] for s in kept}))
         yield Risk(
@@ -73,16 +73,19 @@ def _of_savers(config: MigrationConfig, reading: TreeReading) -> Iterator[Risk]:
         )
 
 
-def _lock_up(
-    stock: Sequence[SaverUse], kept: Sequence[SaverUse], engines: Sequence[EngineUse]
-) -> Iterator[Risk]:
-    """The mix that gets worse by merging alone."""
+def lock_up(reading: TreeReading, kept: Collection[SaverUse]) -> Iterator[Risk]:
+    """The mix that gets worse by merging alone; nothing where the application does not have it.
+
+    Args:
+        reading: What the application's code says.
+        kept: Its savers that no edit exchanges for ours.
+    """
     beside = [
         e
-        for e in engines
+        for e in reading.engines
         if not e.is_async and e.call.endswith(_SYNC_CALLS) and not _ASIDE.search(e.place.file)
     ]
-    savers = [s for s in stock if s.is_async]
+    savers = [s for s in reading.savers if s.is_async and s.name.startswith(_LANGGRAPH)]
     if not savers or not beside:
         return
     left = [s for s in savers if s in kept]

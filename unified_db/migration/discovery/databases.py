@@ -16,10 +16,10 @@ from pathlib import Path
 from unified_db import files, sqlite
 from unified_db import sources as access
 from unified_db.errors import UnifyError
+from unified_db.migration import langgraph
 from unified_db.migration.collisions import VERSION_TABLE
 from unified_db.migration.discovery.finds import DatabaseFind, DatabaseKind
 from unified_db.migration.edits.survey import walk_names
-from unified_db.migration.langgraph import has_own_name
 
 _MAX_FILES = 100_000
 _MAX_DATABASES = 200
@@ -39,10 +39,6 @@ _COPY_NAME = re.compile(
 )
 _COPY_FOLDERS = frozenset({"backup", "backups", "bak", "old", "archive", "archives", "dumps"})
 
-_CHECKPOINTS = frozenset({"thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint"})
-_WRITES = frozenset({"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel"})
-_OLD_CHECKPOINTS = frozenset({"thread_id", "thread_ts", "checkpoint"})
-_STORE = frozenset({"prefix", "key", "value", "created_at", "updated_at"})
 # Files that tools keep, by the tables that only they have.
 _TOOLS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"embeddings", "collections", "segments"}), "a vector store's file (Chroma)"),
@@ -65,22 +61,14 @@ class _Inside:
     rows: int = 0
     counted: bool = True
 
-    def has(self, table: str, columns: frozenset[str]) -> bool:
-        return columns <= self.columns.get(table, frozenset())
+    def has_own(self, table: str) -> bool:
+        """True where LangGraph's table of that name is there."""
+        return langgraph.has_own_columns(table, self.columns.get(table.lower(), frozenset()))
 
     @property
     def others(self) -> list[str]:
         """Tables that are no table of LangGraph's, nor Alembic's."""
-        own = {n.lower() for n in self.names if has_own_name(n) and self._is_own(n.lower())}
-        return [n for n in self.names if n.lower() not in own | {VERSION_TABLE}]
-
-    def _is_own(self, table: str) -> bool:
-        marks = {"checkpoints": (_CHECKPOINTS, _OLD_CHECKPOINTS), "writes": (_WRITES, _OLD_WRITES)}
-        wanted = marks.get(table, (_STORE,) if table == "store" else (frozenset[str](),))
-        return any(self.has(table, columns) for columns in wanted)
-
-
-_OLD_WRITES = frozenset({"thread_id", "thread_ts", "task_id", "idx", "channel"})
+        return [n for n in self.names if n.lower() != VERSION_TABLE and not self.has_own(n)]
 
 
 def find_databases(root: Path) -> tuple[DatabaseFind, ...]:
@@ -183,8 +171,8 @@ def _describe(label: Path, inside: _Inside, *, size_bytes: int) -> DatabaseFind:
 
 
 def _classify(inside: _Inside) -> tuple[DatabaseKind, str, list[str]]:
-    era = _era(inside)
-    others, has_store = inside.others, inside.has("store", _STORE)
+    era = langgraph.read_era(inside.columns)
+    others, has_store = inside.others, inside.has_own("store")
     if era:
         why = [f"LangGraph's tables checkpoints and writes ({era})"]
         why += ["LangGraph's store, too"] if has_store else []
@@ -199,17 +187,9 @@ def _classify(inside: _Inside) -> tuple[DatabaseKind, str, list[str]]:
         why.append("its schema is Alembic's (alembic_version)")
     why += ["LangGraph's store, too"] if has_store else []
     # Names that LangGraph uses, with other columns: the application's own tables.
-    mistaken = [n for n in others if has_own_name(n)]
+    mistaken = [n for n in others if langgraph.has_own_name(n)]
     why += [f"its table {n} is the application's own, not LangGraph's" for n in mistaken]
     return "application", "", why
-
-
-def _era(inside: _Inside) -> str:
-    if inside.has("checkpoints", _CHECKPOINTS) and inside.has("writes", _WRITES):
-        return "current" if "task_path" in inside.columns["writes"] else "before task_path"
-    if inside.has("checkpoints", _OLD_CHECKPOINTS) and "checkpoint_ns" not in inside.columns["checkpoints"]:
-        return "before checkpoint_ns"
-    return ""
 
 
 def _named(tables: Sequence[str]) -> str:
