@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -205,7 +204,7 @@ def constructions(ev: Evaluator, cls: ClassRef) -> list[Arguments]:
 
 def _passed(ev: Evaluator, name: str, wanted: cst.CSTNode) -> list[Arguments]:
     found: list[Arguments] = []
-    for file in ev.tree.mentioning(re.compile(rf"\b{re.escape(name)}\s*\(")):
+    for file in ev.tree.calling(name):
         module = ev.tree.module(file)
         for node in _calls_named(module, name) if module is not None else ():
             assert module is not None

@@ -7,9 +7,10 @@ two copies side by side, each on a port of its own.
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
@@ -156,18 +157,26 @@ def _from_mention(
 def _from_scripts(
     sources: Sources, mentions: Sequence[Mention], applications: Sequence[WebApplication]
 ) -> Iterator[_Candidate]:
-    for module in sources.mentioning(".run(", "serve_forever(", "run_app(", "waitress"):
-        made = _application_in(module.file, applications, sources)
-        serves = bool(_SERVING.search(module.text))
-        flask = made is not None and made.framework == "flask" and bool(_FLASK_RUN.search(module.text))
-        if (serves or flask) and (
-            module.is_run or module.file.name == "__main__.py" or "uvicorn.run(" in module.text
-        ):
-            yield _from_script(sources, module, mentions, made)
+    reads_port = functools.cache(lambda: _reads_port(sources))
+    for file, text in sources.texts_with(".run(", "serve_forever(", "run_app(", "waitress"):
+        serves = bool(_SERVING.search(text))
+        # Most of these files run something else, so they are not parsed.
+        module = sources.module(file) if serves or _FLASK_RUN.search(text) else None
+        if module is None:
+            continue
+        made = _application_in(file, applications, sources)
+        flask = made is not None and made.framework == "flask" and bool(_FLASK_RUN.search(text))
+        if (serves or flask) and (module.is_run or file.name == "__main__.py" or "uvicorn.run(" in text):
+            yield _from_script(sources, module, mentions, made, reads_port=reads_port)
 
 
 def _from_script(
-    sources: Sources, module: Module, mentions: Sequence[Mention], made: WebApplication | None
+    sources: Sources,
+    module: Module,
+    mentions: Sequence[Mention],
+    made: WebApplication | None,
+    *,
+    reads_port: Callable[[], bool],
 ) -> _Candidate:
     named = [m for m in mentions if _names_script(m, module.file)]
     base = sources.base_of(module)
@@ -175,7 +184,7 @@ def _from_script(
     port = next((m.port for m in named if m.port), 0) or _port_in(module)
     framework: Framework = made.framework if made else "script"
     options = " --port {port}" if _PORT_OPTION.search(module.text) else ""
-    takes_port = bool(options) or _reads_port(sources)
+    takes_port = bool(options) or reads_port()
     candidate = _Candidate(
         way="module" if module.file.name == "__main__.py" else "script",
         framework=framework,
@@ -356,16 +365,17 @@ def _port_in(module: Module) -> int:
 
 def _reads_port(sources: Sources) -> bool:
     """True where the tree takes its port from the variable PORT, which every start of ours sets."""
-    return any(_PORT_VARIABLE.search(m.text) for m in sources.mentioning("PORT")) or any(
-        "env_prefix" not in m.text and _PORT_FIELD.search(m.text) for m in sources.mentioning("BaseSettings")
+    return any(_PORT_VARIABLE.search(text) for _, text in sources.texts_with("PORT")) or any(
+        "env_prefix" not in text and _PORT_FIELD.search(text)
+        for _, text in sources.texts_with("BaseSettings")
     )
 
 
 def _port_of_tree(sources: Sources) -> int:
-    for module in sources.mentioning("PORT", "BaseSettings"):
-        match = _PORT_VARIABLE.search(module.text)
-        if match is None and "BaseSettings" in module.text:
-            match = _PORT_FIELD.search(module.text)
+    for _, text in sources.texts_with("PORT", "BaseSettings"):
+        match = _PORT_VARIABLE.search(text)
+        if match is None and "BaseSettings" in text:
+            match = _PORT_FIELD.search(text)
         if match and match[1]:
             return int(match[1])
     for file in sources.files:

@@ -82,11 +82,15 @@ class Sources:
 
     def mentioning(self, *words: str) -> Iterator[Module]:
         """The modules in whose text one of *words* stands; tests are left out."""
-        for file in self._own_python:
-            text = self.text(file)
-            module = self.module(file) if any(w in text for w in words) else None
+        for file, _ in self.texts_with(*words):
+            module = self.module(file)
             if module is not None:
                 yield module
+
+    def texts_with(self, *words: str) -> Iterator[tuple[PurePosixPath, str]]:
+        """The Python files in whose text one of *words* stands, with their texts; tests are left out."""
+        texts = ((f, self.text(f)) for f in self._own_python)
+        return ((f, text) for f, text in texts if any(w in text for w in words))
 
     def find(self, dotted: str, *, near: Module) -> Module | None:
         """The module of the tree that *near* calls *dotted*; None for one from elsewhere."""

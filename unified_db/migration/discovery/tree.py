@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from unified_db.errors import EditError
@@ -18,8 +19,10 @@ from unified_db.migration.edits.masking import is_dotenv
 from unified_db.migration.edits.survey import is_test, walk_folder
 
 _MOST_FILES = 20_000
-# Parsing a megabyte of code takes about ten seconds.
-_MOST_PARSED_CHARACTERS = 1_500_000
+# Of the code that is looked through in any case, and of the rest what is parsed at most, in characters. To
+# parse a million of them takes ten seconds.
+_MOST_NEAR = 3_000_000
+_MOST_FAR = 1_000_000
 _SETTINGS_SUFFIXES = {".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf"}
 _TEMPLATE_END = re.compile(r"(?:example|sample|template|dist|tmpl|default)s?$", re.IGNORECASE)
 
@@ -43,12 +46,16 @@ class Tree:
         self._texts: dict[str, str | None] = {}
         self._modules: dict[str, Module | None] = {}
         self._mentions: dict[re.Pattern[str], tuple[str, ...]] = {}
+        self._room = _MOST_FAR
+        self._far: set[str] = set()
+        self._left: set[str] = set()
 
     def with_texts(self, overlay: Mapping[str, str]) -> Tree:
         """The same tree with *overlay* instead of its own; what this one has read is not read again."""
         tree = Tree(self.root, overlay, known=self)
         tree._texts = self._texts
         tree.unread = {f: why for f, why in self.unread.items() if f not in tree._others}
+        tree._room, tree._far, tree._left = self._room, set(self._far), set(self._left)
         tree._modules = {f: module for f, module in self._modules.items() if f not in tree._others}
         return tree
 
@@ -125,11 +132,12 @@ class Tree:
     def mentioning(self, pattern: re.Pattern[str]) -> tuple[str, ...]:
         """Python files of the application itself whose text has *pattern*; its tests are left out.
 
-        At most 1.5 million characters of code, those of the smallest folders; `unread` says what is left out.
+        Where there is more code than an application has, only some of the files that are not :attr:`near`
+        are among them; `unread` says so.
         """
         if pattern not in self._mentions:
-            found = (f for f in self._unsearched(pattern) if pattern.search(self.text(f) or ""))
-            self._mentions[pattern] = self._within_limit(sorted(found))
+            found = sorted(f for f in self._unsearched(pattern) if pattern.search(self.text(f) or ""))
+            self._mentions[pattern] = self._admitted(found)
         return self._mentions[pattern]
 
     def _unsearched(self, pattern: re.Pattern[str]) -> Collection[str]:
@@ -139,27 +147,45 @@ class Tree:
         # What the other tree was asked counts for this one, but for the files that differ.
         return {*self._known.mentioning(pattern), *self._others} & self._own_python
 
+    def calling(self, name: str) -> tuple[str, ...]:
+        """Python files of the application itself, but for its tests, that call something of that *name*."""
+        pattern = re.compile(rf"\b{re.escape(name)}\s*\(")
+        texts_of = ((f, self.text(f) or "") for f in sorted(self.near | self._far))
+        return tuple(f for f, text in texts_of if name in text and pattern.search(text))
+
+    def _admitted(self, files: Sequence[str]) -> tuple[str, ...]:
+        """Those of *files* that are near, and of the others as many as may still be parsed."""
+        for file in sorted(set(files) - self.near - self._far, key=self._sizes_of_folders):
+            self._room -= len(self.text(file) or "")
+            if self._room < 0:
+                break
+            self._far.add(file)
+        kept = [f for f in files if f in self.near or f in self._far]
+        left = sorted(set(files) - set(kept))
+        if left:
+            self._left.update(left)
+            home = os.path.commonpath([str(PurePosixPath(f).parent) for f in self._left]) or "the root"
+            self.unread["far"] = (
+                f"{home}: {len(self._left)} Python files, in larger folders than the rest and more code than "
+                "is looked through"
+            )
+        return tuple(kept)
+
+    @cached_property
+    def near(self) -> frozenset[str]:
+        """Python files of the application itself, those of the smallest folders first: at most 3 MB.
+
+        An application's own folders are smaller than those of the libraries that lie beside it.
+        """
+        if self._known is not None:
+            return self._known.near
+        sizes = ((f, len(self.text(f) or "")) for f in sorted(self._own_python, key=self._sizes_of_folders))
+        totals = accumulate(sizes, lambda above, each: (each[0], above[1] + each[1]))
+        return frozenset(f for f, total in totals if total <= _MOST_NEAR)
+
     @cached_property
     def _own_python(self) -> frozenset[str]:
         return frozenset(f for f in self.python_files if not is_test(f))
-
-    def _within_limit(self, files: Sequence[str]) -> tuple[str, ...]:
-        room = _MOST_PARSED_CHARACTERS
-        kept: set[str] = set()
-        # An application's own folders are smaller than those of the libraries that lie beside it.
-        for file in sorted(files, key=self._sizes_of_folders):
-            room -= len(self.text(file) or "")
-            if room < 0:
-                break
-            kept.add(file)
-        left = [f for f in files if f not in kept]
-        if left:
-            home = PurePosixPath(os.path.commonpath([str(PurePosixPath(f).parent) for f in left]) or ".")
-            self.unread[f"{home}/"] = (
-                f"{len(left)} Python files below {home}: more code than is looked through, and in larger "
-                "folders than the rest"
-            )
-        return tuple(f for f in files if f in kept)
 
     def _sizes_of_folders(self, file: str) -> tuple[list[int], str]:
         """How many Python files each folder around *file* has, the outermost first."""
