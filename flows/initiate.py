@@ -16,6 +16,7 @@ from rich.text import Text
 
 from flows.answers import Answer, show
 from unified_db.errors import UsageError
+from unified_db.migration import wording
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.discover import discover
 from unified_db.migration.discovery.finds import DatabaseFind, EditProposal, PathSetting
@@ -277,7 +278,7 @@ def _renames(found: Discovery) -> Iterator[Text]:
     for rename in found.renames:
         why = f"{rename.source} and {rename.other} both have a table of that name"
         entries += [(f"? {rename.name} of {rename.source} → {rename.to}", why)]
-        entries += [(f"  {_edit_line(e)}", "") for e in rename.edits]
+        entries += [(f"  {wording.shorten(_edit_line(e), _WIDEST - 8)}", "") for e in rename.edits]
     yield from _section("Renames", entries)
 
 

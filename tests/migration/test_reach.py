@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from tests.migration.discovery.trees import plant
 from tests.migration.notes_application import NotesApplication
 from unified_db.migration.edits.reach import credential_keys
 
@@ -63,6 +64,31 @@ def test_what_reaches_out_is_listed_by_name_in_every_kind_of_settings(notes, nam
 def test_what_is_no_setting_of_the_application_is_not_listed(notes, name, content):
     (notes.root / name).write_text(content)
     assert credential_keys(notes.config()) == ()
+
+
+def test_constants_of_tests_are_not_listed_and_what_their_dotenv_file_sets_is(notes):
+    plant(notes.root, {"tests/test_a.py": 'EMAIL = "a@example.org"\n', "tests/.env": "API_KEY=x\n"})
+    assert credential_keys(notes.config()) == ("tests/.env: API_KEY",)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'API_KEY = (  # noqa\n    "x"\n)\n',
+        'a = 1; API_KEY = "x"\n',
+        'class S: API_KEY = "x"\n',
+        'API_KEY: Annotated[str, Field(alias="key")] = "x"\n',
+        'def f():\n    try:\n        pass\n    except E:\n        API_KEY = A_B = "x"\n',
+    ],
+)
+def test_a_constant_is_found_however_it_is_laid_out(notes, code):
+    (notes.root / "settings.py").write_text(code)
+    assert credential_keys(notes.config()) == ("settings.py: API_KEY",)
+
+
+def test_a_text_that_goes_on_below_is_read_whole(notes):
+    (notes.root / "settings.py").write_text('OWN_NAME = """\nme@example.org"""\n')
+    assert credential_keys(notes.config()) == ("settings.py: OWN_NAME",)
 
 
 def test_the_environment_is_listed_and_what_is_overlaid_is_marked(notes, monkeypatch):

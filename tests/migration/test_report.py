@@ -483,6 +483,11 @@ def test_a_run_that_stopped_after_any_phase_has_a_report_that_reads_well(run: Ru
         assert ("nothing is recorded" in text) == (PHASES.index(phase) > PHASES.index(until))
 
 
+def test_the_plan_of_an_earlier_run_can_still_be_read() -> None:
+    earlier = make_plan().model_dump(mode="json") | {"warnings": []}
+    assert MigrationPlan.model_validate(earlier) == make_plan()
+
+
 def test_a_run_without_any_record_has_a_report_too(run: RunFolder) -> None:
     check_page(page_of(run))
     assert "has not recorded anything" in run.summary.read_text()

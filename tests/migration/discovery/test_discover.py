@@ -124,3 +124,43 @@ other = create_engine(os.getenv("DATABASE_URL", "sqlite:///two.db"))
     assert "one.db" in question.sentence
     assert "two.db" in question.sentence
     assert found.renames == ()
+    assert {(e.file, e.key or e.name) for e in found.edits if not e.sure} == {
+        (".env", "DATABASE_URL"),
+        ("settings.py", "Settings.database_url"),
+        ("main.py", "other"),
+    }
+
+
+def test_of_a_split_brain_only_edits_of_its_own_files_are_questions(tmp_path):
+    settings = """
+from pydantic_settings import BaseSettings, SettingsConfigDict
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env")
+    database_url: str = "sqlite:///one.db"
+    graph: str = "graph.db"
+settings = Settings()
+"""
+    main = """
+import os, sqlite3
+from langgraph.checkpoint.sqlite import SqliteSaver
+from settings import settings
+from sqlalchemy import create_engine
+one = create_engine(settings.database_url)
+other = create_engine(os.getenv("DATABASE_URL", "sqlite:///two.db"))
+saver = SqliteSaver(sqlite3.connect(settings.graph))
+"""
+    plant(tmp_path, {"settings.py": settings, "main.py": main, ".env": "DATABASE_URL=sqlite:///one.db\n"})
+    plant_databases(tmp_path, {"one.db": NOTES, "two.db": NOTES, "graph.db": CHECKPOINTS})
+    found = discover(tmp_path)
+    assert {e.name or e.kind for e in found.edits if e.sure} == {"Settings.graph", "python-import"}
+    assert {s.resolved for d in found.reading.disagreements for s in d.settings} == {
+        s.path for s in found.sources if s.kind == "application"
+    }
+
+
+def test_installed_packages_are_told_as_left_out(tmp_path):
+    plant(tmp_path, {"main.py": LITERALS, "libs/x/a.py": LITERALS, "libs/x.dist-info/RECORD": "x/a.py,,\n"})
+    plant_databases(tmp_path, {"app.db": NOTES, "graph.db": CHECKPOINTS})
+    found = discover(tmp_path)
+    assert found.left_out == ("libs: 1 installed package, which is no code of the application",)
+    assert {u.place.file for u in (*found.reading.savers, *found.reading.engines)} == {"main.py"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.migration.discovery.reading_trees import engine, grow, opened, read, saver
+from unified_db.migration.discovery import tree
 from unified_db.migration.discovery.reading import read_tree
 
 
@@ -107,6 +108,20 @@ def test_folders_of_tools_and_large_files_are_passed_over(tmp_path: Path) -> Non
         "large.py": large,
     }
     assert opened(read(tmp_path, {**tree, "app.py": saver("'c.db'")})) == ["c.db"]
+
+
+def test_of_too_much_code_the_smallest_folders_are_read_and_the_rest_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = 2 * len(saver("'c.db'"))
+    monkeypatch.setattr(tree, "_MOST_NEAR", two)
+    monkeypatch.setattr(tree, "_MOST_FAR", two)
+    far = {f"a/library/m{n}.py": saver(f"'{n}.db'") for n in range(5)}
+    reading = read(tmp_path, {**far, "own/app.py": saver("'c.db'"), "main.py": saver("'d.db'")})
+    assert set(opened(reading)) == {"c.db", "d.db", "0.db", "1.db"}
+    assert reading.unread == (
+        "a/library: 3 Python files, in larger folders than the rest and more code than is looked through",
+    )
 
 
 def test_savers_and_engines_of_tests_do_not_count(tmp_path: Path) -> None:

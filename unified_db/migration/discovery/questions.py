@@ -40,7 +40,7 @@ def _questions(found: Discovery) -> Iterator[OpenQuestion]:
     for disagreement in found.reading.disagreements:
         sentence = (
             f"Split brain: {disagreement.sentence} Which of these files is the right one? "
-            f"{disagreement.remedy} Then remove unify.toml, and `unify-db init` looks again."
+            f"{disagreement.remedy} Then remove unify.toml and run `unify-db init` again."
         )
         yield OpenQuestion(about="split brain", sentence=" ".join(sentence.split()), answer="none")
     yield from _about_sources(found)

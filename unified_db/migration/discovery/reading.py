@@ -140,13 +140,13 @@ class _Reader:
 
     def _disagreement(self, name: str, by_file: dict[Path, list[sightings.Reader]]) -> Disagreement:
         firsts = [(readers[0], self._label(file)) for file, readers in by_file.items()]
-        clauses = [f"{r.who} reads it {r.where}, and opens {file}" for r, file in firsts]
+        clauses = [f"{r.who} reads it {r.where} and opens {file}" for r, file in firsts]
         settings = [
             s for readers in by_file.values() for r in readers for s in self._settings.of(r.text, r.use)
         ]
         return Disagreement(
             settings=tuple(dict.fromkeys(settings)),
-            sentence=f"{name} means {len(firsts)} files: {'; '.join(clauses)}.",
+            sentence=f"{name} leads to different files: {', but '.join(clauses)}.",
             remedy=f"Let all of them read it from one place{_example([r for r, _ in firsts])}.",
         )
 

@@ -142,7 +142,7 @@ def _reader(
             Reader(
                 place=place,
                 who=f"{field} ({place})" if field else str(place),
-                where=_where_read(origin, through_environment=not field),
+                where=_where_read(origin, place, through_environment=not field),
                 falls_back=origin is not None and origin.kind not in {"dotenv", "environment"},
                 text=text,
                 resolved=settled.resolved,
@@ -151,7 +151,7 @@ def _reader(
         )
 
 
-def _where_read(origin: Origin | None, *, through_environment: bool) -> str:
+def _where_read(origin: Origin | None, here: Place, *, through_environment: bool) -> str:
     if origin is None:
         return "from a place that is not known"
     if origin.kind == "environment":
@@ -159,8 +159,11 @@ def _where_read(origin: Origin | None, *, through_environment: bool) -> str:
     if origin.kind == "dotenv":
         loaded = "the environment, into which it is loaded from " if through_environment else ""
         return f"from {loaded}{origin.file}:{origin.line}"
-    where = "from the environment, where nothing sets it," if through_environment else "where nothing sets it"
-    return f"{where} and falls back on {origin.file}:{origin.line}"
+    place = f"{origin.file}:{origin.line}"
+    where = "from the environment" if through_environment else "from its settings"
+    return (
+        f"{where}, where nothing sets it, so falls back on {'its default' if place == str(here) else place}"
+    )
 
 
 def add_rest(ev: Evaluator, settings: Settings) -> list[str]:

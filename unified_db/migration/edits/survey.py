@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,6 @@ _TEST_FILE = re.compile(
     r"(?:^|/)(?:tests?|testing)/|(?:^|/)(?:test_[^/]*|[^/]*_test|conftest)\.py$", re.IGNORECASE
 )
 _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
-# The first name of each path in a RECORD, which is CSV.
-_RECORDED = re.compile(r"^\"?([^/,\"\n]+)(?=[/,])", re.MULTILINE)
 SKIPPED_FOLDERS = {
     ".git",
     ".hg",
@@ -147,10 +146,11 @@ def _find_records(folder: Path, subfolders: Sequence[str]) -> list[Path]:
 def _read_record(record: Path) -> set[str]:
     """The names in the folder that a package was installed into which it brought."""
     try:
-        text = record.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+        paths = [row[0] for row in csv.reader(lines) if row]
+    except (OSError, csv.Error):
         return set()  # not ours to read, so its files count as the application's
-    return {record.parent.name, *_RECORDED.findall(text)}
+    return {record.parent.name, *(path.partition("/")[0] for path in paths)}
 
 
 def is_test(file: str | PurePath) -> bool:
