@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -157,6 +158,16 @@ def test_the_working_folder_is_the_one_that_was_given(tmp_path: Path) -> None:
 def test_an_overlay_stands_in_for_the_disk(tmp_path: Path) -> None:
     grow(tmp_path, {"app.py": saver("'c.db'")})
     assert opened(read_tree(tmp_path, overlay={"app.py": saver("'d.db'")})) == ["d.db"]
+
+
+def test_a_tree_with_other_texts_finds_what_they_mention_and_keeps_what_was_parsed(tmp_path: Path) -> None:
+    grow(tmp_path, {"a.py": "import sqlite3\n", "b.py": "x = 1\n"})
+    before, pattern = tree.Tree(tmp_path), re.compile("sqlite3")
+    assert before.mentioning(pattern) == ("a.py",)
+    module = before.module("a.py")
+    after = before.with_texts({"b.py": "import sqlite3\n"})
+    assert after.mentioning(pattern) == ("a.py", "b.py")
+    assert after.module("a.py") is module
 
 
 def test_a_constant_that_nothing_opens_is_told_as_such(tmp_path: Path) -> None:
