@@ -262,13 +262,14 @@ def _kind(is_async: bool) -> str:
 def _edit_line(edit: EditProposal) -> str:
     key = edit.key or edit.name or ""
     if edit.kind == "python-import":
-        key = f"{edit.old} → {edit.new}"
+        key = f"{(edit.old or '').rpartition('.')[2]} → {edit.new}"
     elif edit.kind == "requirement":
         key = "a line for the runtime"
     elif edit.value is not None:
         key = f"{key} → {edit.value}"
     elif edit.new is not None:
         key = _changed_line(edit.old or "", edit.new)
+        key = f"{edit.old} → {key}" if edit.kind == "python-literal" else key
     return f"{'' if edit.sure else '? '}{edit.file}  {' '.join(key.split())}"
 
 
@@ -277,7 +278,7 @@ def _renames(found: Discovery) -> Iterator[Text]:
     entries: list[Line] = []
     for rename in found.renames:
         why = f"{rename.source} and {rename.other} both have a table of that name"
-        entries += [(f"? {rename.name} of {rename.source} → {rename.to}", why)]
+        entries += [(f"? table {rename.name} of {rename.source} → {rename.to}", why)]
         entries += [(f"  {wording.shorten(_edit_line(e), _WIDEST - 8)}", "") for e in rename.edits]
     yield from _section("Renames", entries)
 

@@ -60,7 +60,13 @@ def _fill(route: Route, sources: Sources) -> RequestFind | None:
             return None
     name = "-".join(p for p in route.path.split("/") if p and not p.startswith("{")) or "write"
     return RequestFind(
-        name=name, method="POST", path=path, why=route.place, sure=False, body=body, status=route.status
+        name=name,
+        method="POST",
+        path=path,
+        why=f"{route.place} has the route",
+        sure=False,
+        body=body,
+        status=route.status,
     )
 
 

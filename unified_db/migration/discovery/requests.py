@@ -54,7 +54,8 @@ def _of_route(route: Route, threads: Sequence[str]) -> RequestFind | None:
         if not values:
             return None
         sure = sure and known
-    why = f"{route.place}, which asks who calls ({route.guarded})" if route.guarded else route.place
+    why = f"{route.place} has the route"
+    why += f", which asks who calls ({route.guarded})" if route.guarded else ""
     return RequestFind(
         name=_name(route.path),
         method="GET",

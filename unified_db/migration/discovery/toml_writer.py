@@ -43,6 +43,7 @@ _HEAD = """\
 #   unify-db rollback    takes it back
 #
 # docs/configuration.md describes every key."""
+_MOST_SETTINGS = 60
 _FOUND_SINCE = "Found on a later look. Remove the `# ` of what is right; leave or remove the rest"
 
 
@@ -353,9 +354,9 @@ class _Page:
         ]
         return [
             *title("Conversations begun before the move go on"),
-            *asked(
-                "Which requests show that a conversation goes on? Asked of both sides on fresh copies; the "
-                "answers have to be equal. Without one, no conversation is asked."
+            *comments(
+                "Requests that show that a conversation goes on, asked of both sides on fresh copies; the "
+                "answers have to be equal. Fill in this example: without one, no conversation is asked."
             ),
             *(comment_out(line) for line in example),
         ]
@@ -363,9 +364,12 @@ class _Page:
     def staging(self) -> list[str]:
         """[staging]: the copy of the tree, and whether a person looked at what it reaches."""
         reaching = self._found.reaching
+        more = len(reaching) - _MOST_SETTINGS
         reviewed = bool(self._answers.get("staging.reviewed", False))
         told = comments(
-            "Settings whose names say that they let it act or reach out, by name only:", *reaching
+            "Settings whose names say that they let it act or reach out, by name only:",
+            *reaching[:_MOST_SETTINGS],
+            *([f"and {more} more, which `unify-db plan --json` lists"] if more > 0 else []),
         )
         return [
             *title("The copy of the tree"),
