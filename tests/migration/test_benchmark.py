@@ -173,7 +173,9 @@ def test_what_cannot_be_decided_in_time_closes_the_gate(notes):
     notes.settings["benchmark"]["budget_s"] = 0.1
     notes.settings["benchmark"]["min_diff_ms"] = 0
     _, verdict = run_benchmark(notes)
-    assert not verdict.passed
+    (finding,) = verdict.failures
+    assert finding.where == "benchmark.budget_s"
+    assert finding.undecided
 
 
 def test_a_larger_unified_file_closes_the_gate(notes):

@@ -81,7 +81,7 @@ def run_benchmark(
         *stopped,
         *continued,
         *_judge_errors(measured),
-        *(() if stopped else _judge_coverage(config, judgements)),
+        *(() if stopped else _judge_coverage(config, judgements, measured)),
         *_judge_times(config.benchmark, judgements, control, by=_measured_by(bench)),
         *_judge_footprint(evidence, has_server=bool(measured.rss_bytes["after"])),
         *guard.findings(),
@@ -132,8 +132,18 @@ def _does_not_start(error: ServerError) -> Finding:
     )
 
 
-def _judge_coverage(config: MigrationConfig, judgements: Judgements) -> Iterator[Finding]:
+def _judge_coverage(config: MigrationConfig, judgements: Judgements, measured: Measured) -> Iterator[Finding]:
     """What closes because it was not measured; nothing where everything was."""
+    if measured.blocks and not judgements.decisions and not measured.errors:
+        yield Finding(
+            check="something to measure",
+            where="benchmark.budget_s",
+            required="time for a block of both sides",
+            measured=f"{config.benchmark.budget_s:g} s were over before the first one ended",
+            passed=False,
+            undecided=True,
+        )
+        return
     wanted = [request.name for request in config.benchmark.request]
     answered = {name for name, _ in judgements.latencies}
     if config.app.start and not wanted:
