@@ -1,8 +1,8 @@
 """Runs a module for as long as the process lives that started it: `python -m flows.tied MODULE ARGUMENTS`.
 
-Whoever starts this keeps the other end of its standard input, and closes it to have the module end; the
-system closes it when he is gone, also after a kill -9. The module then gets one SIGTERM. Where it has not
-ended after half a minute it is killed, with the processes that it has started itself.
+That one keeps the other end of our standard input, and closes it to have the module end; the system closes
+it when that process is gone, also after a kill -9. The module then gets one SIGTERM. Where it has not ended
+after half a minute it is killed, with the processes that it has started itself.
 """
 
 from __future__ import annotations
