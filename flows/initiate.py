@@ -104,11 +104,11 @@ def ask(questions: Sequence[OpenQuestion]) -> dict[str, str | bool]:
         for question in questions:
             if question.answer == "confirm":
                 default = question.proposal == "yes"
-                answers[question.about] = typer.confirm(f"? {question.sentence}", default=default)
+                answers[question.about] = typer.confirm(_prompt(question), default=default)
             elif question.answer == "text":
                 shown = bool(question.proposal)
                 answers[question.about] = typer.prompt(
-                    f"? {question.sentence}",
+                    _prompt(question),
                     default=question.proposal,
                     show_default=shown,
                     prompt_suffix=" ",
@@ -116,6 +116,19 @@ def ask(questions: Sequence[OpenQuestion]) -> dict[str, str | bool]:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return answers
+
+
+def _prompt(question: OpenQuestion) -> str:
+    """The question as it is asked, broken between words and not by the terminal."""
+    # Room for the answer on the last line.
+    width = min(_WIDEST, Console().width) - 12
+    return textwrap.fill(
+        f"? {question.sentence}",
+        width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _message(place: _Place, *, changed: bool, left: int) -> str:
