@@ -22,7 +22,7 @@ _MOST_FILES = 20_000
 # Of the code that is looked through in any case, and of the rest what is parsed at most, in characters. To
 # parse a million of them takes ten seconds.
 _MOST_NEAR = 3_000_000
-_MOST_FAR = 1_000_000
+_MOST_FAR = 500_000
 _SETTINGS_SUFFIXES = {".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf"}
 _TEMPLATE_END = re.compile(r"(?:example|sample|template|dist|tmpl|default)s?$", re.IGNORECASE)
 
