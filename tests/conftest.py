@@ -19,6 +19,10 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+_LONG = {
+    *("test_applications", "test_approval", "test_asking", "test_cases", "test_cli", "test_crash_matrix"),
+    *("test_deployments", "test_docs_commands", "test_end_to_end", "test_faults"),
+}
 
 # Small applications with tests of their own, which run on copies.
 collect_ignore = ["applications"]
@@ -148,5 +152,5 @@ def database(tmp_path: Path) -> Callable[..., Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups, each of which one worker runs, come first: at the end the other one would only wait."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """What takes minutes comes first: a file is one worker's, and at the end the other one would only wait."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)

@@ -311,7 +311,6 @@ class Unwell(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.xdist_group("prefect")
 def test_a_run_is_shown_in_prefect_with_no_server_started(unify: Command, tiny: TinyApplication) -> None:
     content = unify.json("run")
     assert content["state"] == "archived", content
@@ -360,7 +359,6 @@ def test_an_api_that_refuses_everything_does_not_stop_a_run(unify: Command) -> N
     assert "Error logging to API" not in done.stderr
 
 
-@pytest.mark.xdist_group("prefect")
 def test_a_terminated_run_takes_its_prefect_server_along(unify: Command, tiny: TinyApplication) -> None:
     (tiny.root / "check_tiny.py").write_text("import time; time.sleep(60)")
     going = unify.start("dry-run")

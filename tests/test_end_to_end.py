@@ -20,8 +20,6 @@ from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import read_state
 from unified_db.migration.records import Verdict
 
-pytestmark = pytest.mark.xdist_group("end-to-end")
-
 API_KEY = b"SECRET"
 # Where a run keeps data on purpose; everything else of it may be shown around.
 DATA = {"backup", "originals", "archive", "preimages", "stage"}

@@ -18,7 +18,7 @@ def tiny(tmp_path: Path) -> Iterator[TinyApplication]:
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """A server for the tests of the group "prefect", which share a process."""
+    """A server for all tests of this process."""
     server = Prefect(tmp_path_factory.mktemp("prefect"))
     server.start()
     yield server

@@ -24,8 +24,6 @@ from unified_db.migration.config import load_config
 from unified_db.migration.records import CutoverRecord
 from unified_db.migration.runs import RunFolder
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 PHASES = [*("plan", "backup", "merge", "validate", "stage"), *("suites", "benchmark", "cutover", "archive")]
 
 

@@ -21,8 +21,6 @@ from unified_db.migration.journal import read_state
 from unified_db.migration.records import Approval
 from unified_db.migration.runs import list_runs
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 class Waiting:
     """A run of *app* with a played rehearsal that waits for a person and is shown in *prefect*."""

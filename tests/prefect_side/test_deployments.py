@@ -20,8 +20,6 @@ from unified_db.migration import process_table
 from unified_db.migration.journal import read_state
 from unified_db.migration.runs import list_runs
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
