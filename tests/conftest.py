@@ -152,5 +152,5 @@ def database(tmp_path: Path) -> Callable[..., Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes comes first: a file is one worker's, and at the end the other one would only wait."""
+    """What takes minutes comes first: a file is one worker's, and at the end the other would only wait."""
     items.sort(key=lambda item: item.path.stem not in _LONG)
