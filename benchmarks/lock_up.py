@@ -125,8 +125,8 @@ Made by `make bench-lock-up` (`benchmarks/lock_up.py`), {made}.
 
 {requests} requests, {at_a_time} at a time on one event loop. Each writes a row through sync SQLAlchemy, runs
 a graph of 5 nodes through the async saver, and writes a row again. Files are in WAL mode, and a writer waits
-for a lock for {timeout:g} s, as `sqlite3` does by default. The sides took turns, {rounds} rounds each. Other
-work went on beside it (load {load:.1f}), for all sides alike.
+for a lock for {timeout:g} s, as `sqlite3` does by default. The sides took turns, {rounds} rounds each. The
+machine's load was {load:.1f} from other work, beside all sides alike.
 
 {table}
 
