@@ -170,8 +170,6 @@ def look(by: Phases, config: MigrationConfig, run: RunFolder) -> MigrationPlan:
 def resume(by: Phases, config: MigrationConfig, run: RunFolder) -> Outcome:
     """Go on with *run* where it stopped, doing no more than it was asked for last.
 
-    A rollback that was begun is brought to its end; nothing is switched again after it.
-
     A rollback that was begun is brought to its end, and that is the end of the run.
 
     Raises:
