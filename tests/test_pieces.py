@@ -144,6 +144,8 @@ def test_a_piece_goes_behind_without_the_others_or_the_caller() -> None:
     usual = priority()
     found = pieces.do_together([priority, pieces.behind(priority)], threads=2)
     assert found == [usual, min(usual + 4, 19)]
+    several = pieces.do_together([pieces.behind(priority)] * 3, threads=1)
+    assert several == [min(usual + 4, 19)] * 3, "it does not sink with every piece"
     assert priority() == usual
 
 

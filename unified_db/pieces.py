@@ -203,13 +203,13 @@ def behind(piece: Callable[[], _T]) -> Callable[[], _T]:
 
     For what goes beside a longer piece that cannot be divided: the whole ends when that one does.
     """
+    # That of the thread which asks: one of the crew keeps what it was given, for all pieces that it does.
+    priority = min(os.getpriority(os.PRIO_PROCESS, 0) + _BEHIND, 19)
 
     def run() -> _T:
-        # Elsewhere a priority belongs to the process. It stays with the thread, which ends with its crew.
+        # Elsewhere a priority belongs to the process.
         if sys.platform == "linux":
-            thread = threading.get_native_id()
-            usual = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(usual + _BEHIND, 19))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
         return piece()
 
     return run
