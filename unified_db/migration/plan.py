@@ -212,11 +212,15 @@ def _require_space(space: tuple[SpaceNeed, ...]) -> None:
             )
 
 
-def _require_runtime(config: MigrationConfig) -> None:
-    command = [str(config.python), "-c", _RUNTIME_PROBE]
+def _probe(config: MigrationConfig, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the application's interpreter answers to *program*.
+
+    Raises:
+        ConfigError: It cannot be run.
+    """
     try:
-        probe = subprocess.run(
-            command,
+        return subprocess.run(
+            [str(config.python), "-c", program, *arguments],
             cwd=config.cwd,
             capture_output=True,
             text=True,
@@ -229,6 +233,10 @@ def _require_runtime(config: MigrationConfig) -> None:
             f"the application's interpreter {config.python} cannot be run: {error}",
             hint="Set [app] python in unify.toml to the interpreter that the application runs on.",
         ) from error
+
+
+def _require_runtime(config: MigrationConfig) -> None:
+    probe = _probe(config, _RUNTIME_PROBE)
     if probe.returncode:
         last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(
@@ -246,15 +254,7 @@ def _find_absent(config: MigrationConfig) -> Iterator[str]:
     }
     if not modules:
         return
-    probe = subprocess.run(
-        [str(config.python), "-c", _ABSENCE_PROBE, *sorted(set(modules.values()))],
-        cwd=config.cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=processes.application_environment(config),
-    )
+    probe = _probe(config, _ABSENCE_PROBE, *sorted(set(modules.values())))
     absent = set(probe.stdout.split())
     for where, module in modules.items():
         if module in absent:
