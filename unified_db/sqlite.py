@@ -292,6 +292,14 @@ class Table:
         return tuple(c.name for c in sorted(self.columns, key=lambda c: c.pk) if c.pk)
 
 
+def root_pages(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
+    """The page at which the tree of each table of *schema* begins, SQLite's own tables included."""
+    sql = (
+        f"SELECT name, rootpage FROM {quote_name(schema)}.sqlite_schema WHERE type = 'table' AND rootpage > 0"
+    )
+    return {"sqlite_schema": 1, **dict(conn.execute(sql))}
+
+
 def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") -> Table:
     """Columns and addressing of table *name* in *schema*.
 

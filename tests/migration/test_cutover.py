@@ -32,6 +32,7 @@ from unified_db.errors import (
 )
 from unified_db.migration import archive, cutover, late, phases, processes, rollback, runs, standalone, undo
 from unified_db.migration.journal import read_state, standing_acts
+from unified_db.migration.lookout import Lookout
 from unified_db.migration.records import Approval, Backup, CutoverRecord, GateName
 from unified_db.migration.runs import RunFolder, create_run
 
@@ -193,9 +194,9 @@ def test_what_nobody_wrote_since_it_was_compared_is_not_compared_again(
     compared: list[str] = []
     original = late._carry_one  # the one way by which a stopped source is read
 
-    def carry(ready: late.ReadyCopy, item: Backup) -> int:
+    def carry(ready: late.ReadyCopy, item: Backup, lookout: Lookout) -> int:
         compared.append(item.label)
-        return original(ready, item)
+        return original(ready, item, lookout)
 
     monkeypatch.setattr(late, "_carry_one", carry)
     write_while_stopping(move, "INSERT INTO notes (text) VALUES ('late')")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.migration.test_cutover import Move
 from unified_db import sqlite
 from unified_db.errors import CutoverUndoneError, SourceChangedError
 from unified_db.migration import application, changes, compare, plan, processes
+from unified_db.migration.compare import WHOLE, Span
 from unified_db.migration.journal import read_entries
 from unified_db.migration.runs import RunFolder
 
@@ -82,6 +84,27 @@ def test_writes_all_over_a_table_arrive(
     assert move.switch() > 80
     (kept,) = (tmp_path / ".unify-db" / "runs" / move.run.name / "originals").iterdir()
     assert state(move.target) == state(kept)
+
+
+def test_after_the_stop_only_rows_on_pages_that_were_written_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = build_database(tmp_path / "app.db", _TABLES["an-integer-key"] + _MANY, wal=True)
+    move = PlainMove(tmp_path, [source])
+    move.prepare()
+    at_the_stop(monkeypatch, lambda: execute(source, "UPDATE t SET v = 'late' WHERE k = 20993"))
+    compared: list[Span] = []
+    differs = changes.differs
+
+    def watch(*arguments: Any, span: Span = WHOLE, **named: Any) -> bool:
+        compared.append(span)
+        return differs(*arguments, span=span, **named)
+
+    monkeypatch.setattr(changes, "differs", watch)
+    assert move.switch() == 1
+    after_the_stop = [s for s in compared if s != WHOLE]
+    assert len(after_the_stop) == 2, "once before and once after it was carried"
+    assert {(s.end or 0) - (s.first or 0) < 2000 for s in after_the_stop} == {True}
 
 
 def test_values_that_two_rows_of_different_spans_have_swapped_arrive(

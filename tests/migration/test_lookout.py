@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import build_database, used_by_another
-from unified_db import files
+from unified_db import files, sqlite
 from unified_db.errors import CutoverRefusedError, SourceChangedError, SourceError
 from unified_db.migration.journal import Journal, standing_acts
 from unified_db.migration.lookout import Lookout, Lookouts
@@ -100,6 +100,54 @@ def test_no_commit_of_another_process_is_missed(tmp_path: Path, mode: str, sql: 
         another(path, sql, killed=killed)
         lookout.take_lock(journal)
         assert lookout.is_late()
+
+
+def test_which_rows_were_written_is_known_of_a_source_in_wal_mode(tmp_path: Path, mode: str) -> None:
+    path = make_long(tmp_path, mode)
+    with watched(path) as (lookout, journal):
+        another(path, "UPDATE t SET x = 'late' WHERE rowid = 2000; PRAGMA wal_checkpoint(TRUNCATE)")
+        another(path, "DELETE FROM t WHERE rowid = 1000; PRAGMA wal_checkpoint; INSERT INTO more VALUES (1)")
+        lookout.take_lock(journal)
+        found = lookout.changed_rows(root_pages(path))
+    if mode != "wal":
+        assert found is None
+        return
+    assert found is not None
+    assert found.keys() == {"t", "more"}
+    assert [s.first < row < s.end for row, s in zip((1000, 2000), found["t"], strict=True)] == [True, True]
+    assert all(s.end - s.first < 1000 for s in found["t"])
+
+
+def test_nothing_is_said_of_rows_where_somebody_writes_after_the_wal_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_long(tmp_path, "wal")
+    look_alone = Lookout._look_alone
+
+    def write_and_look(lookout: Lookout) -> None:
+        another(path, "UPDATE t SET x = 'later' WHERE rowid = 1000; PRAGMA wal_checkpoint(TRUNCATE)")
+        look_alone(lookout)
+
+    monkeypatch.setattr(Lookout, "_look_alone", write_and_look)
+    with watched(path) as (lookout, journal):
+        another(path, "UPDATE t SET x = 'late' WHERE rowid = 2000")
+        lookout.take_lock(journal)
+        assert lookout.is_late()
+        assert lookout.changed_rows(root_pages(path)) is None
+
+
+def make_long(folder: Path, mode: str) -> Path:
+    """A source of many pages."""
+    path = make(folder, mode)
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)"
+    build_database(path, f"CREATE TABLE more (x); {numbers} INSERT INTO t SELECT hex(randomblob(40)) FROM n;")
+    return path
+
+
+def root_pages(path: Path) -> dict[str, int]:
+    # A connection that only reads, of this process: its end would drop the lock of another one by hand.
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
+        return sqlite.root_pages(conn)
 
 
 @pytest.mark.parametrize(

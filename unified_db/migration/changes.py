@@ -103,10 +103,11 @@ def _sql_name(schema: str, table: str) -> str:
 
 
 def has_other_count(conn: sqlite3.Connection, theirs: str, ours: str, *, left: str, right: str) -> bool:
-    """True where the table called *theirs* in *left* has not as many rows as *ours* in *right*."""
-    table = _common(conn, theirs, left, ours, right)
-    counts = [compare.count_rows(conn, table, *side) for side in ((left, theirs), (right, ours))]
-    return counts[0] != counts[1]
+    """True where the table called *theirs* in *left* has not as many rows as *ours* in *right*.
+
+    Counted along the smallest index there is: SQLite takes no row from a table and leaves it there.
+    """
+    return sqlite.count_rows(conn, theirs, left) != sqlite.count_rows(conn, ours, right)
 
 
 def split(conn: sqlite3.Connection, name: str, schema: str) -> list[Span]:

@@ -126,7 +126,7 @@ def carry_late(ready: ReadyCopy, lookouts: Lookouts) -> int:
     if not written:
         log.info("cut-over: nobody wrote since the sources were compared")
         return 0
-    total = sum(_carry_one(ready, item) for item in written)
+    total = sum(_carry_one(ready, item, lookouts.of(item.source)) for item in written)
     total += _carry_unions(ready) if ready.backups.layout.unions else 0
     files.fsync_file(ready.path)
     log.info(
@@ -138,11 +138,15 @@ def carry_late(ready: ReadyCopy, lookouts: Lookouts) -> int:
     return total
 
 
-def _carry_one(ready: ReadyCopy, item: Backup) -> int:
+def _carry_one(ready: ReadyCopy, item: Backup, lookout: Lookout) -> int:
     with _beside(ready, item.source, frozen=False) as conn:
         _require_same_schema(conn, ready, item.label)
         names = _names(conn, ready, item)
-        spans = {name: changes.split(conn, name, "src") for name in names}
+        written = lookout.changed_rows(sqlite.root_pages(conn, "src"))
+        if written is None:
+            spans = {name: changes.split(conn, name, "src") for name in names}
+        else:
+            spans = {name: found for name, found in written.items() if name in names}
     differing = _differing(ready, item, names, spans)
     with _beside(ready, item.source, frozen=False) as conn:
         # We hold the lock of the source, so nobody makes it shorter.

@@ -12,6 +12,11 @@ One connection per source is opened while the application serves and kept throug
 * Another name of the same file (a hard link) has another WAL, and a program that writes into the file
   past SQLite raises no counter: a file with such a name, or with another stamp, counts as written.
 
+Which rows were written is known too, where a source is in WAL mode: a snapshot that is kept from the last
+look on keeps every page that is written later in the WAL (`wal.py`), and the pages tell the rows
+(`btree.py`). What is committed between the reading of the WAL and the lock shows in `data_version`, and
+then nothing is known.
+
 Nobody in this process may open and close a source by hand while its lookout lives: POSIX drops the
 locks of a process with any descriptor of the file. A connection with `immutable` does so too.
 """
@@ -19,16 +24,23 @@ locks of a process with any descriptor of the file. A connection with `immutable
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from unified_db import files, sources, sqlite
 from unified_db.errors import CutoverRefusedError, SourceBusyError
+from unified_db.migration import btree, wal
+from unified_db.migration.compare import Span
 from unified_db.migration.journal import Journal
 
 _WAIT_S = 5.0
+_CHECKPOINTS = 5
+_PAUSE_S = 0.01
 
 
 class Lookout:
@@ -40,24 +52,50 @@ class Lookout:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stack = contextlib.ExitStack()
-        self._identity = self._stack.enter_context(sources.pinned(path))
-        self._conn = sqlite.connect_writable(path, timeout_s=_WAIT_S)
-        # EXTRA also makes the end of a journal durable: an fsync by hand would drop our locks.
-        self._conn.execute("PRAGMA synchronous=EXTRA")
+        with contextlib.ExitStack() as stack:
+            self._identity = stack.enter_context(sources.pinned(path))
+            self._conn = sqlite.connect_writable(path, timeout_s=_WAIT_S)
+            # Read by hand in the end; closed when no lock is left that it could drop.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, self._descriptor)
+            stack.callback(self._conn.close)
+            # EXTRA also makes the end of a journal durable: an fsync by hand would drop our locks.
+            self._conn.execute("PRAGMA synchronous=EXTRA")
+            self._stack = stack.pop_all()
         self._noted: tuple[int, files.Stamp] | None = None
+        self._snapshot: sqlite3.Connection | None = None
+        self._written: tuple[int, Set[int]] | None = None
 
     def note(self) -> None:
         """Count as late what is committed from now on.
 
-        Empties the WAL into the file as far as readers allow, so that leaving WAL mode takes no time.
+        Empties the WAL into the file as far as readers allow, so that leaving WAL mode takes no time, and
+        keeps a snapshot: while it is there, what is committed stays in the WAL and names its pages.
         """
-        self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self._noted = (self._version(), files.stamp(self.path))
+        self._let_go()
+        self._checkpoint()
+        version = self._version()
+        if self.is_wal():
+            self._snapshot = sqlite.connect_read_only(self.path)
+            self._snapshot.execute("BEGIN")
+            self._snapshot.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            # What came in between, too: from here on no checkpoint finds anything that it may write.
+            self._checkpoint()
+        self._noted = (version, files.stamp(self.path))
 
     def forget(self) -> None:
         """Count the source as written late, whatever is seen of it."""
+        self._let_go()
         self._noted = None
+
+    def changed_rows(self, roots: Mapping[str, int]) -> dict[str, list[Span]] | None:
+        """Where rows may have changed since :meth:`note`; None where that is not known.
+
+        For a source whose lock is taken; see :func:`btree.changed_rows`.
+        """
+        if self._noted is None or self._written is None or self._written[0] != self._version():
+            return None
+        return btree.changed_rows(self._descriptor, roots, self._written[1])
 
     def is_late(self) -> bool:
         """True where somebody may have committed since :meth:`note`; false where nobody has."""
@@ -79,6 +117,7 @@ class Lookout:
             SourceError: It has another name, where a WAL or journal of it lies.
             CutoverRefusedError: Another connection is open, so it cannot leave WAL mode.
         """
+        self._read_wal()
         self._look_alone()
         if sqlite.pragma(self._conn, "journal_mode") == "wal":
             with journal.act("journal-mode", path=str(self.path), mode="wal"):
@@ -90,6 +129,27 @@ class Lookout:
         self._version()
         sqlite.wait_for_lock(self._conn, self.path, timeout_s=_WAIT_S)
         sources.require_identity(self.path, self._identity)
+
+    def _checkpoint(self) -> None:
+        """Empty the WAL into the file as far as readers allow, who may be gone in a moment."""
+        for _ in range(_CHECKPOINTS):
+            _, frames, done = self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if done == frames:
+                return
+            time.sleep(_PAUSE_S)
+
+    def _read_wal(self) -> None:
+        """Learn which pages were written since the snapshot, which is not needed any more then."""
+        if self._snapshot is not None:
+            version = self._version()
+            pages = wal.pages_in(self.path)
+            self._written = None if pages is None else (version, pages)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
 
     def _look_alone(self) -> None:
         """Look at the source while nobody else can be in its WAL, and keep it so."""
@@ -109,7 +169,7 @@ class Lookout:
 
     def close(self) -> None:
         """Let go of the source; again and again is the same as once."""
-        self._conn.close()
+        self._let_go()
         self._stack.close()
 
 
