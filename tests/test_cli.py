@@ -31,7 +31,8 @@ OF_A_MERGE = {"target", "tables", "bytes", "seconds", "verdicts"}
 class Command:
     """Calls `unify-db` in a folder, as the entry point does, with a Prefect home of its own."""
 
-    def __init__(self, cwd: Path, home: Path) -> None:
+    def __init__(self, cwd: Path, home: Path, *, module: str = "unified_db._launcher") -> None:
+        self.module = module
         self.cwd = cwd
         self.home = home
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
@@ -68,9 +69,8 @@ class Command:
             text=True,
         )
 
-    @staticmethod
-    def line(*arguments: object) -> list[str]:
-        return [sys.executable, "-m", "unified_db._launcher", *map(str, arguments)]
+    def line(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", self.module, *map(str, arguments)]
 
 
 @pytest.fixture
@@ -83,6 +83,12 @@ def tiny(tmp_path: Path) -> Iterator[TinyApplication]:
 @pytest.fixture
 def unify(tiny: TinyApplication, tmp_path: Path) -> Command:
     return Command(tiny.root, tmp_path / "prefect")
+
+
+@pytest.fixture
+def played(tiny: TinyApplication, tmp_path: Path) -> Command:
+    """As `unify`, with suites and benchmark played: for what is a matter of the command alone."""
+    return Command(tiny.root, tmp_path / "prefect", module="tests.migration.asked")
 
 
 def wait_for(line: str, application: TinyApplication) -> None:
@@ -328,32 +334,32 @@ def test_a_run_is_shown_in_prefect_with_no_server_started(unify: Command, tiny: 
     assert not (unify.home / ".sdk_telemetry").exists()
 
 
-def test_a_locked_prefect_database_does_not_stop_a_run(unify: Command) -> None:
-    unify.home.mkdir()
-    with closing(sqlite3.connect(unify.home / "prefect.db", isolation_level=None)) as connection:
+def test_a_locked_prefect_database_does_not_stop_a_run(played: Command) -> None:
+    played.home.mkdir()
+    with closing(sqlite3.connect(played.home / "prefect.db", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (x)")
         connection.execute("BEGIN EXCLUSIVE")
-        done = unify("dry-run")
+        done = played("dry-run")
     assert done.returncode == 0, done.stderr
     assert "Prefect is not reachable" in done.stderr
     assert "going on without it" in done.stderr
 
 
-def test_a_prefect_database_that_is_none_does_not_stop_a_run(unify: Command) -> None:
-    unify.home.mkdir()
-    (unify.home / "prefect.db").write_bytes(b"not a database")
-    assert unify("dry-run").returncode == 0
+def test_a_prefect_database_that_is_none_does_not_stop_a_run(played: Command) -> None:
+    played.home.mkdir()
+    (played.home / "prefect.db").write_bytes(b"not a database")
+    assert played("dry-run").returncode == 0
 
 
-def test_an_api_that_is_gone_does_not_stop_a_run(unify: Command) -> None:
-    done = unify("dry-run", PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
+def test_an_api_that_is_gone_does_not_stop_a_run(played: Command) -> None:
+    done = played("dry-run", PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
     assert done.returncode == 0, done.stderr
     assert "going on without it" in done.stderr
 
 
-def test_an_api_that_refuses_everything_does_not_stop_a_run(unify: Command) -> None:
+def test_an_api_that_refuses_everything_does_not_stop_a_run(played: Command) -> None:
     with serving(Unwell) as url:
-        done = unify("dry-run", PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="0")
+        done = played("dry-run", PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="0")
     assert done.returncode == 0, done.stderr
     assert "Prefect failed" in done.stderr
     assert "Error logging to API" not in done.stderr

@@ -29,6 +29,7 @@ DATA = {"backup", "originals", "archive", "preimages", "stage"}
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MigrationConfig]:
     """A running, seeded copy of the example that judges functions and not speed."""
     monkeypatch.setattr("unified_db.migration.measuring._PHASE_LIMITS_S", (0.2, 0.3))
+    monkeypatch.setattr("unified_db.migration.measuring.CONTROL_BLOCKS", 1)
     config = example.copy_example(tmp_path / "chat")
     document = tomlkit.parse(config.file.read_text())
     document["benchmark"].update({"min_diff_ms": 60_000.0, "budget_s": 40})
