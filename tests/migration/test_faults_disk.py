@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import small_file_system, used_by_another
 from tests.migration.plain_move import PlainMove, execute, state
 from unified_db import files
-from unified_db.errors import CutoverRefusedError, CutoverUndoneError, SourceError, UnifyError
-from unified_db.migration import archive, backup, cutover, journal, phases, reserve
+from unified_db.errors import CutoverRefusedError, CutoverUndoneError, RollbackError, SourceError, UnifyError
+from unified_db.migration import application, archive, backup, beforehand, cutover, journal, phases, reserve
 from unified_db.migration.journal import read_state, standing_acts
 from unified_db.migration.runs import RunFolder
 
@@ -32,6 +32,7 @@ def move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlainMove]
     monkeypatch.setattr(reserve, "_BYTES", _RESERVE)
     # The run looks ahead; here the room goes after it has looked.
     monkeypatch.setattr("unified_db.migration.recheck._require_space", lambda *_: None)
+    monkeypatch.setattr(beforehand, "_room_to_grow", lambda *_: 0)
     disk = tmp_path / "disk"
     with small_file_system(disk, size="32m"):
         sources = [disk / "app.db", disk / "events.db"]
@@ -237,6 +238,27 @@ def test_a_rollback_on_a_full_disk_loses_no_row_and_goes_on_later(move: PlainMov
     assert after[".env"] == before[".env"]
     rows = {name: found for path in move.sources for name, found in state(path)[1].items()}
     assert rows == content[1]
+
+
+def test_a_rollback_without_room_for_what_was_written_since_is_refused_before_the_stop(
+    move: PlainMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    move.switch()
+    execute(move.target, "INSERT INTO notes (text) VALUES (zeroblob(4000000))")
+    before = state(move.target)
+    monkeypatch.setattr(application, "stop", lambda *_: pytest.fail("it was stopped"))
+    with (
+        room(move, 1 << 20),
+        pytest.raises(RollbackError, match=r"needs room.*4,\d{3},\d{3} bytes") as refused,
+    ):
+        phases.rollback(move.loaded, move.run)
+    assert "not stopped" in refused.value.hint
+    assert state(move.target) == before
+    monkeypatch.undo()
+    phases.rollback(move.loaded, move.run)
+    rows = {name: found for path in move.sources for name, found in state(path)[1].items()}
+    assert len(rows["notes"]) == 4
 
 
 def test_a_disk_that_becomes_read_only_before_the_cutover_stops_nothing(

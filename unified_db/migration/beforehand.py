@@ -40,7 +40,7 @@ def require_possible(run: RunFolder, unified: Path, found: Drift) -> None:
         found: As :func:`carry_back.find_drift` gives it, with nothing refused.
 
     Raises:
-        RollbackError: There is no room for a table that is made anew, or something is needed that only the
+        RollbackError: There is no room for what was written since, or something is needed that only the
             application has: says which.
 
     Reads the pages of such tables; copies and compares whole files only where a schema names something
@@ -48,7 +48,10 @@ def require_possible(run: RunFolder, unified: Path, found: Drift) -> None:
     """
     olds = find_old_files(run).items
     changes = [(old, found.changes.get(old.label, Change())) for old in olds]
-    _require_room(run, _room_to_remake(unified, changes))
+    needs = _room_to_remake(unified, changes)
+    folder = olds[0].path.parent
+    needs[folder] = max(needs[folder], _room_to_grow(unified, olds))
+    _require_room(run, needs)
     lacking = [old for old, change in changes if _may_lack(old, change)]
     if lacking:
         # A united table is proven with all of its parts.
@@ -82,6 +85,12 @@ def _room_to_remake(unified: Path, changes: Sequence[tuple[OldFile, Change]]) ->
             # An index is sorted in a file of SQLite's own before it is made.
             needs[_temporary_folder()] += come
     return needs
+
+
+def _room_to_grow(unified: Path, olds: Sequence[OldFile]) -> int:
+    """Bytes by which the old files will be larger: about as many as the unified file has more than they."""
+    more = sources.total_bytes([unified]) - sources.total_bytes([old.path for old in olds])
+    return int(more * _SLACK) if more > _SLACK_BYTES else 0
 
 
 def _indexes(objects: Iterable[SchemaObject]) -> list[str]:
