@@ -62,16 +62,15 @@ class _File:
         (size,) = struct.unpack_from(">H", head, 16)
         self.page_bytes = 65536 if size == 1 else size
         self.usable_bytes = self.page_bytes - head[20]
-        self.first_free, self.free_count = struct.unpack_from(">II", head, 32)
+        (self.first_free,) = struct.unpack_from(">I", head, 32)
         (self.auto_vacuum,) = struct.unpack_from(">I", head, 52)
         self.pages = os.fstat(descriptor).st_size // self.page_bytes
 
     def read(self, page: int) -> bytes:
         """The bytes of *page*, the first of which is 1."""
-        content = os.pread(self._descriptor, self.page_bytes, (page - 1) * self.page_bytes)
-        if not 1 <= page <= self.pages or len(content) < self.page_bytes:
+        if not 1 <= page <= self.pages:
             raise UnknownError
-        return content
+        return os.pread(self._descriptor, self.page_bytes, (page - 1) * self.page_bytes)
 
 
 def changed_rows(
