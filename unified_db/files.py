@@ -234,11 +234,18 @@ def copy_content(source: Path, target: Path, told: Callable[[int], None] | None 
         target: Must not exist.
         told: Is given the number of bytes after every chunk.
     """
-    with source.open("rb") as reader, target.open("xb") as writer:
-        left = os.fstat(reader.fileno()).st_size
+    with source.open("rb") as reader:
+        copy_open(reader.fileno(), target, os.fstat(reader.fileno()).st_size, told)
+
+
+def copy_open(reader: int, target: Path, size_bytes: int, told: Callable[[int], None] | None = None) -> None:
+    """As :func:`copy_content`, for the first *size_bytes* of what the descriptor *reader* has open."""
+    os.lseek(reader, 0, os.SEEK_SET)
+    left = size_bytes
+    with target.open("xb") as writer:
         writeback = Writeback(writer.fileno())
         while left:
-            copied = _copy_chunk(reader.fileno(), writer.fileno(), min(left, _CHUNK_BYTES))
+            copied = _copy_chunk(reader, writer.fileno(), min(left, _CHUNK_BYTES))
             if not copied:
                 break
             left -= copied

@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import build_database, look_at, unify, used_by_another
 from unified_db import files, sources
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError
+from unified_db.live_copy import LiveFile
 from unified_db.migration import backup, standalone
 from unified_db.migration.backup import PlainSource
 
@@ -227,7 +228,7 @@ def test_a_source_that_is_replaced_is_refused_up_to_the_last_moment(
         return call
 
     if moment == "copy":
-        monkeypatch.setattr(backup.sqlite, "copy_database", replacing(backup.sqlite.copy_database))
+        monkeypatch.setattr(LiveFile, "copy", replacing(LiveFile.copy))
     else:
         monkeypatch.setattr(standalone.validate, "validate", replacing(standalone.validate.validate))
     before = look_at(out)

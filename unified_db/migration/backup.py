@@ -11,16 +11,17 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from unified_db import files, integrity, pieces, sqlite
+from unified_db import files, integrity, live_copy, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
+from unified_db.live_copy import LiveFile
 from unified_db.migration import instant
 from unified_db.migration.records import Backup, Backups, SourceKind
 
@@ -167,15 +168,23 @@ def _try_one_instant(
     with contextlib.ExitStack() as stack:
         # All that is done by hand comes before the first connection, and on still files alone after it.
         held = [stack.enter_context(access.hold(s.path, timeout_s=timeout_s)) for s in sources]
-        readers, taken_at, lock_ms = _open_snapshots(held, stack, timeout_s=timeout_s)
+        beside = {h.path: stack.enter_context(_opened(h)) for h in held}
+        readers, taken_at, lock_ms = _open_snapshots(held, beside, stack, timeout_s=timeout_s)
         log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)
-        cost = _COPIED_LIVE if readers else _COPIED_STILL
+        # Where bytes can be copied, SQLite need not read them.
+        raw = {path: live for path, live in beside.items() if live is not None and live.is_known}
+        cost = _COPIED_LIVE if readers.keys() - raw.keys() else _COPIED_STILL
         total_bytes = access.total_bytes([h.path for h in held])
         tally = pieces.Tally("backup", round((1 + cost) * total_bytes))
         pieces.do_together(
             [
                 partial(
-                    _copy_whole, item, readers.get(item.path), target, lambda n: tally.add(round(n * cost))
+                    _copy_whole,
+                    item,
+                    readers.get(item.path),
+                    target,
+                    lambda n: tally.add(round(n * cost)),
+                    live=raw.get(item.path),
                 )
                 for item, target in zip(held, targets, strict=True)
             ]
@@ -185,13 +194,24 @@ def _try_one_instant(
     return taken_at, lock_ms
 
 
+def _opened(held: access.Held) -> contextlib.AbstractContextManager[LiveFile | None]:
+    if not held.live or access.is_open_here(held.path):
+        return contextlib.nullcontext()
+    return live_copy.opened(held.path)
+
+
 def _copy_whole(
-    held: access.Held, reader: sqlite3.Connection | None, target: Path, told: Callable[[int], None]
+    held: access.Held,
+    reader: sqlite3.Connection | None,
+    target: Path,
+    told: Callable[[int], None],
+    *,
+    live: LiveFile | None,
 ) -> None:
     # Its name says that all of it is there, not that it would survive a power cut: that is seen to
     # with the checks, and nobody but this run knows of it before.
     with files.partial_file(target) as unfinished:
-        _copy(held, reader, unfinished, told)
+        _copy(held, reader, unfinished, told, live=live)
         unfinished.chmod(0o600)
 
 
@@ -200,10 +220,12 @@ def _copy(
     reader: sqlite3.Connection | None,
     into: Path,
     told: Callable[[int], None] | None = None,
+    *,
+    live: LiveFile | None = None,
 ) -> None:
     try:
         if reader is not None:
-            sqlite.copy_database(reader, into, told)
+            live.copy(into, told) if live is not None else sqlite.copy_database(reader, into, told)
             # Writers of a rollback-journal source need not wait for the other copies too.
             reader.execute("ROLLBACK")
         else:
@@ -352,7 +374,11 @@ def _name_targets(sources: Sequence[Source], into: Path) -> list[Path]:
 
 
 def _open_snapshots(
-    held: Sequence[access.Held], stack: contextlib.ExitStack, *, timeout_s: float
+    held: Sequence[access.Held],
+    beside: Mapping[Path, LiveFile | None],
+    stack: contextlib.ExitStack,
+    *,
+    timeout_s: float,
 ) -> tuple[dict[Path, sqlite3.Connection], datetime, float]:
     """A snapshot of every live source; of one instant, at which no still one had changed."""
     live = [h.path for h in held if h.live]
@@ -360,9 +386,12 @@ def _open_snapshots(
     # another one of this process is open neither checkpoints nor deletes the WAL.
     readers = {p: _reader(p, stack, timeout_s=timeout_s) for p in live}
     with instant.write_locks(live, timeout_s=timeout_s) as locks:
-        for reader in readers.values():
+        for path, reader in readers.items():
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            content = beside[path]
+            if content is not None and locks.has(path):
+                content.note(reader)
         taken_at = datetime.now(UTC)
         for item in held:
             item.require_in_place()

@@ -42,6 +42,10 @@ class Locks:
     watched: tuple[tuple[sqlite3.Connection, Path, int], ...]
     since: float | None
 
+    def has(self, path: Path) -> bool:
+        """True where the write lock of *path* is held."""
+        return all(path != watched for _, watched, _ in self.watched)
+
     def held_ms(self) -> float:
         """Milliseconds since the first lock was taken; 0 where there is none."""
         return (time.perf_counter() - self.since) * 1000 if self.since is not None else 0.0
