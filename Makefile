@@ -36,7 +36,7 @@ demo: install  ## Move a fresh copy of the example from two files to one
 	@$(BIN)/unify-db demo
 
 test: install test-runtime  ## The whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 test-runtime: $(VENV)-oldest/.installed $(VENV)-newest/.installed  ## The runtime on the oldest and the newest versions it supports
 	@$(VENV)-oldest/bin/python -m pytest tests/runtime

@@ -317,10 +317,10 @@ class Unwell(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_run_is_shown_in_prefect_with_no_server_started(unify: Command, tiny: TinyApplication) -> None:
-    content = unify.json("run")
+def test_a_run_is_shown_in_prefect_with_no_server_started(played: Command, tiny: TinyApplication) -> None:
+    content = played.json("run")
     assert content["state"] == "archived", content
-    with closing(sqlite3.connect(unify.home / "prefect.db")) as connection:
+    with closing(sqlite3.connect(played.home / "prefect.db")) as connection:
         assert connection.execute("SELECT name, state_name FROM flow_run").fetchall() == [
             ("run tiny", "Completed")
         ]
@@ -331,7 +331,7 @@ def test_a_run_is_shown_in_prefect_with_no_server_started(unify: Command, tiny: 
         "Completed",
     )
     assert {"unify-cutover", "unify-summary"} <= keys
-    assert not (unify.home / ".sdk_telemetry").exists()
+    assert not (played.home / ".sdk_telemetry").exists()
 
 
 def test_a_locked_prefect_database_does_not_stop_a_run(played: Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import tomlkit
 
 from flows import demo, example, order
 from flows.direct import Direct
+from tests.migration import asked
 from unified_db import sources, sqlite
-from unified_db.migration import compare, cutover
+from unified_db.migration import compare, cutover, phases
 from unified_db.migration.config import MigrationConfig, load_config
 from unified_db.migration.journal import read_state
-from unified_db.migration.records import Verdict
+from unified_db.migration.records import Approval, CutoverRecord, Verdict
+from unified_db.migration.runs import RunFolder
 
 API_KEY = b"SECRET"
 # Where a run keeps data on purpose; everything else of it may be shown around.
@@ -72,14 +74,33 @@ def client(config: MigrationConfig) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{config.app.port}", timeout=30, trust_env=False)
 
 
+class Watched(Direct):
+    """The phases, with a look at the application before its switch."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self._look = look
+
+    def cutover(self, config: MigrationConfig, run: RunFolder, approval: Approval) -> CutoverRecord:
+        self._look()
+        return super().cutover(config, run, approval)
+
+
 def test_the_example_moves_to_one_file_and_back(config: MigrationConfig) -> None:
     before = tree(config)
     old = [config.resolve(s.path) for s in config.source]
+    contents = [content(p) for p in old]
+
+    def require_untouched() -> None:
+        """After all that a dry run does."""
+        assert tree(config) == before
+        assert [content(p) for p in old] == contents
+        assert not config.target_path.exists()
+
     assert old[1].with_name(f"{old[1].name}-wal").stat().st_size > 0, "a tail is still in the WAL"
     messages = len(client(config).get("/api/history/seed-0001").json()["messages"])
 
     run = order.begin(config, dry_run=False)
-    outcome = order.migrate(Direct(), config, run, dry_run=False)
+    outcome = order.migrate(Watched(require_untouched), config, run, dry_run=False)
 
     assert outcome.cutover is not None
     assert read_state(run).state == "archived"
@@ -119,8 +140,11 @@ def test_the_example_moves_to_one_file_and_back(config: MigrationConfig) -> None
 
 
 def test_a_dry_run_changes_nothing_and_a_rollback_without_new_rows_restores_every_row(
-    config: MigrationConfig, tmp_path: Path
+    config: MigrationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What they leave alone is looked at above.
+    monkeypatch.setattr(phases, "suites", asked.play_suites)
+    monkeypatch.setattr(phases, "benchmark", asked.play_benchmark)
     example.stop(config, tmp_path / "demo.log")
     before, old = tree(config), [config.resolve(s.path) for s in config.source]
     bytes_before = [p.read_bytes() for p in old]

@@ -41,6 +41,13 @@ def short_blocks(monkeypatch):
     monkeypatch.setattr("unified_db.migration.measuring._PHASE_LIMITS_S", (0.1, 0.1))
 
 
+@pytest.fixture
+def whatever_the_speed(notes, monkeypatch):
+    """No time decides, so that a machine with other work to do is as good, and few blocks are enough."""
+    notes.settings["benchmark"]["min_diff_ms"] = 60_000.0
+    monkeypatch.setattr("unified_db.migration.measuring.CONTROL_BLOCKS", 1)
+
+
 def run_benchmark(notes, **planted):
     """Benchmark *notes*, with files beside its server on the switched side that make something go wrong."""
     config, run, backups, unified = notes.rehearse()
@@ -54,6 +61,7 @@ def failed_checks(verdict):
     return {f.check for f in verdict.failures}
 
 
+@pytest.mark.usefixtures("whatever_the_speed")
 def test_two_equal_sides_open_the_gate(notes):
     notes.settings["benchmark"]["request"] = [NOTES, ADD, PING]
     evidence, verdict = run_benchmark(notes)
@@ -88,6 +96,7 @@ def test_one_endpoint_that_is_half_slower_closes_the_gate(notes):
         pytest.param("other_answer", "error rate", id="answers-something-else"),
     ],
 )
+@pytest.mark.usefixtures("whatever_the_speed")
 def test_what_got_worse_closes_the_gate(notes, monkeypatch, planted, check):
     # Longer than it takes to be let in where eight come at once: a full queue is tried again after a second.
     monkeypatch.setattr("unified_db.migration.load.REQUEST_TIMEOUT_S", 4.0)

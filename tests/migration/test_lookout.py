@@ -24,7 +24,8 @@ _ROWS = "CREATE TABLE t (x); INSERT INTO t VALUES ('a'), ('b'), ('c'); "
 _UPDATE = "UPDATE t SET x = 'late' WHERE rowid = 2"
 _ANOTHER = """
 import os, sqlite3, sys
-conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+# A checkpoint that a reader holds up is given up, and not waited for.
+conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0.2)
 for statement in sys.argv[2].split(";"):
     conn.execute(statement).fetchall()
 if len(sys.argv) > 3:
