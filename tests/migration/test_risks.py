@@ -379,6 +379,16 @@ def test_files_that_could_not_be_read_are_told(app: Application) -> None:
 # ---- what is missing -----------------------------------------------------------------------------
 
 
+def test_packages_that_were_installed_into_the_tree_are_told(app: Application) -> None:
+    assert "installed-packages" not in app.risks()
+    app.write("libs/x/a.py", "DATABASE = 'data/app.db'\n")
+    app.write("libs/x-1.0.dist-info/RECORD", "x/a.py,,\nx-1.0.dist-info/RECORD,,\n")
+    risk = app.risks()["installed-packages"]
+    assert risk.handled
+    assert risk.sentence.startswith("1 installed package in")
+    assert risk.where == ("libs",)
+
+
 def test_what_unify_toml_does_not_say_is_told_and_what_it_says_is_not(app: Application) -> None:
     missing = " ".join(risks.find_missing(app.config(SET_PATH, SWAP, app={"start": "x"})))
     for said in ("reviewed", "[[suite]]", "[[benchmark.request]]", "[[continuity]]", "stop", "requirement"):

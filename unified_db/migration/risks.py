@@ -17,6 +17,7 @@ from unified_db.migration import processes, stage, switch, tree_risks, wording
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.discovery.finds import Disagreement, EngineUse, PathSetting, SaverUse, TreeReading
 from unified_db.migration.discovery.reading import read_tree
+from unified_db.migration.edits.survey import find_installed
 from unified_db.migration.records import Collision, Risk, SourceFacts
 
 _LARGE_TREE_BYTES = 1_000_000_000
@@ -48,6 +49,7 @@ def find_risks(
         *_of_paths(config, reading),
         *tree_risks.find_tree_risks(config, [s.label for s in sources], edited),
         *_of_reading(reading),
+        *_of_installed(config),
         *_of_size(config),
     ]
     return tuple(sorted(found, key=lambda risk: risk.handled))
@@ -272,6 +274,19 @@ def _of_reading(reading: TreeReading) -> Iterator[Risk]:
             "what they are, so what they say of its databases is not known: "
             f"{'; '.join(wording.shorten(u, 100) for u in reading.unread[:3])}.",
             remedy="Look through them for the old paths yourself.",
+        )
+
+
+def _of_installed(config: MigrationConfig) -> Iterator[Risk]:
+    found = find_installed(config.root)
+    if found:
+        yield Risk(
+            name="installed-packages",
+            sentence=f"{wording.count(sum(found.values()), 'installed package')} in the application's tree: "
+            "not looked at, since that is no code of the application.",
+            where=tuple(sorted(folder.relative_to(config.root).as_posix() for folder in found)),
+            remedy="Staged copies have them. Look through them yourself where you have changed one.",
+            handled=True,
         )
 
 
