@@ -1,9 +1,9 @@
 """Carries what was written to the sources since their backup into the ready copy, and proves it.
 
 Once while the application still serves, and again without it for the sources that somebody wrote
-meanwhile (`lookout.py` knows which). States are compared, so nothing is guessed from times, sizes or
-counters of the files. What goes wrong beside the application is left for the second time, when nobody
-writes in between.
+meanwhile: `lookout.py` knows which, and mostly which of their rows. States are compared, so nothing is
+guessed from times, sizes or counters of the files. What goes wrong beside the application is left for
+the second time, when nobody writes in between.
 """
 
 from __future__ import annotations
