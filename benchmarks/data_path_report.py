@@ -130,11 +130,7 @@ def _limit(result: dict[str, Any]) -> list[str]:
             )
     if not lines:
         return []
-    backup = statistics.median(entry["seconds"]["sqlite3 .backup"]) / base
-    copies = (
-        f"- SQLite's own copy of files in use, `sqlite3 .backup`, takes {backup:.1f} x alone, and two copies "
-        "are made: the backup, and the unified file."
-    )
+    copies = "- Two copies are made and brought to the disk: the backup, and the unified file."
     rest = (
         "- The rest is a digest, `integrity_check` of the copies and of what came of them, and comparison: "
         "what a proof consists of."
