@@ -60,6 +60,8 @@ class Case(Protocol):
     @property
     def check(self) -> str: ...
     @property
+    def runs(self) -> int: ...
+    @property
     def slower(self) -> float | None: ...
 
 
@@ -104,7 +106,8 @@ def _is_as_wanted(case: Case, result: Result) -> bool:
 
 def _page(machine: str, results: Sequence[Result], cases: Sequence[Case]) -> str:
     times = sorted(r["at"] for r in results)
-    when = f"{times[0][:16]} to {times[-1][:16]} UTC".replace("T", " ") if times else "no run yet"
+    ends = [t[:16].replace("T", " ") for t in (times[0], times[-1])] if times else []
+    when = f"{' to '.join(ends)} UTC" if ends else "no run yet"
     lines = [
         _HEAD,
         f"{when}. {machine}.",
@@ -127,7 +130,7 @@ def _line(case: Case, results: Sequence[Result]) -> str:
     ]
     seconds = _spread([r["seconds"] for r in own], digits=0)
     return (
-        f"| {case.name} | {must} | {count['runs']} | {count['open']} | {count['closed']} "
+        f"| {case.name} | {must} | {count['runs']} of {case.runs} | {count['open']} | {count['closed']} "
         f"| {count['as_wanted']} of {count['runs']} | {ratios[0]} | {ratios[1]} | {seconds} |"
     )
 

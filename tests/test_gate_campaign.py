@@ -77,6 +77,8 @@ def test_the_page_counts_verdicts(tmp_path: Path):
     runs[-1]["failures"] = [{**runs[0]["failures"][0], "where": "ping, 8 at a time"}]
     write_report(tmp_path, runs, campaign.CASES)
     page = (tmp_path / "gate-campaign.md").read_text()
-    assert '| chat +20 % | close by "response time" | 3 | 1 | 2 | 1 of 3 | 1.15 (1.10 to 1.20) |' in page
+    assert (
+        '| chat +20 % | close by "response time" | 3 of 10 | 1 | 2 | 1 of 3 | 1.15 (1.10 to 1.20) |' in page
+    )
     assert "- response time: chat, 1 at a time: 1 of 3" in page
     assert json.loads((tmp_path / "gate-campaign.json").read_text())["runs"] == runs
