@@ -137,6 +137,25 @@ def test_nothing_is_said_of_rows_where_somebody_writes_after_the_wal_was_read(
         assert lookout.changed_rows(root_pages(path)) is None
 
 
+def test_without_a_snapshot_a_source_is_watched_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_long(tmp_path, "wal")
+
+    def refuse(*_: object) -> None:
+        raise SourceError("no reader is let in")
+
+    with Lookouts([path]) as lookouts:
+        (lookout,) = lookouts.each
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite, "connect_read_only", refuse)
+            lookout.note()
+        another(path, "UPDATE t SET x = 'late' WHERE rowid = 2000; PRAGMA wal_checkpoint(TRUNCATE)")
+        lookout.take_lock(Journal(create_run(tmp_path / "state")))
+        assert lookout.is_late()
+        assert lookout.changed_rows(root_pages(path)) is None
+
+
 def make_long(folder: Path, mode: str) -> Path:
     """A source of many pages."""
     path = make(folder, mode)

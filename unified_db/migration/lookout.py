@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import Self
 
 from unified_db import files, sources, sqlite
-from unified_db.errors import CutoverRefusedError, SourceBusyError
+from unified_db.errors import CutoverRefusedError, SourceBusyError, SourceError
 from unified_db.migration import btree, wal
 from unified_db.migration.compare import Span
 from unified_db.migration.journal import Journal
@@ -76,11 +76,7 @@ class Lookout:
         self._checkpoint()
         version = self._version()
         if self.is_wal():
-            self._snapshot = sqlite.connect_read_only(self.path)
-            self._snapshot.execute("BEGIN")
-            self._snapshot.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-            # What came in between, too: from here on no checkpoint finds anything that it may write.
-            self._checkpoint()
+            self._keep_snapshot()
         self._noted = (version, files.stamp(self.path))
 
     def forget(self) -> None:
@@ -129,6 +125,20 @@ class Lookout:
         self._version()
         sqlite.wait_for_lock(self._conn, self.path, timeout_s=_WAIT_S)
         sources.require_identity(self.path, self._identity)
+
+    def _keep_snapshot(self) -> None:
+        # Without one all rows are compared in the end.
+        with contextlib.suppress(SourceError, sqlite3.Error):
+            conn = sqlite.connect_read_only(self.path)
+            try:
+                conn.execute("BEGIN")
+                conn.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            except sqlite3.Error:
+                conn.close()
+                raise
+            self._snapshot = conn
+        # What came in between, too: from here on no checkpoint finds anything that it may write.
+        self._checkpoint()
 
     def _checkpoint(self) -> None:
         """Empty the WAL into the file as far as readers allow, who may be gone in a moment."""
