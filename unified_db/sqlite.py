@@ -171,6 +171,12 @@ def transaction(conn: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[N
         raise
 
 
+def begin_snapshot(conn: sqlite3.Connection) -> None:
+    """Begin a transaction that sees what there is now; SQLite alone waits for the first reading."""
+    conn.execute("BEGIN")
+    conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
 def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], None] | None = None) -> None:
     """Copy what *source* sees to the new file *into*, which the caller makes durable.
 

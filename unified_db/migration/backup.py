@@ -387,8 +387,7 @@ def _open_snapshots(
     readers = {p: _reader(p, stack, timeout_s=timeout_s) for p in live}
     with instant.write_locks(live, timeout_s=timeout_s) as locks:
         for path, reader in readers.items():
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            sqlite.begin_snapshot(reader)
             content = beside[path]
             if content is not None and locks.has(path):
                 content.note(reader)

@@ -131,8 +131,7 @@ class Lookout:
         with contextlib.suppress(SourceError, sqlite3.Error):
             conn = sqlite.connect_read_only(self.path)
             try:
-                conn.execute("BEGIN")
-                conn.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+                sqlite.begin_snapshot(conn)
             except sqlite3.Error:
                 conn.close()
                 raise
