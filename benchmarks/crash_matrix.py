@@ -11,16 +11,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.data_path import machine
-from tests.migration.driving import MEMORY, drive
+from tests.migration.driving import MEMORY, Found, cut_power, kill, kill_recovery
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "crash-matrix.md"
-Line = Mapping[str, Any]
 
 _HEAD = """# Killed everywhere
 
@@ -40,77 +39,50 @@ left. For a power cut the work is recorded and played again without what was not
 
 
 @dataclass(frozen=True)
-class Counted:
-    """One line of the table."""
+class Campaign:
+    """A line of the table: *run* ends *what* in a folder, and *then* puts it right."""
 
     what: str
-    points: int
     then: str
-    ways_out: int
-    failures: Sequence[Line]
-    seconds: float
+    run: Callable[[Path], Found]
 
-    def row(self) -> str:
-        minutes = f"{self.seconds / 60:.1f}"
+    def row(self, found: Found, seconds: float) -> str:
+        """The line; {firsts} in its words is the number of first kills."""
+        firsts = len({line.get("first") for line in found.ways_out})
         return (
-            f"| {self.what} | {self.points:,} | {self.then} | {self.ways_out:,} "
-            f"| {len(self.failures)} | {minutes} |"
+            f"| {self.what.format(firsts=firsts)} | {found.points:,} | {self.then} "
+            f"| {len(found.ways_out):,} | {len(found.failures)} | {seconds / 60:.1f} |"
         )
 
 
-def _failures(lines: Sequence[Line]) -> list[Line]:
-    return [line for line in lines if line["problems"]]
-
-
-def kill(what: str, name: str, folder: Path) -> Counted:
-    """*what* of `crash_driver.py`, killed everywhere."""
-    began = time.monotonic()
-    told = drive("crash_driver.py", what, folder)
-    ended = [line for line in told if "point" in line]
-    points = sum(line["points"] for line in told if "operations" in line)
-    then = "`resume`, and once more `rollback`"
-    return Counted(name, points, then, len(ended), _failures(ended), time.monotonic() - began)
-
-
-def kill_twice(folder: Path) -> Counted:
-    """What puts a killed switch or rollback right, killed everywhere itself."""
-    began = time.monotonic()
-    ended = [line for line in drive("recovery_driver.py", folder, "whole", timeout_s=3600) if "point" in line]
-    firsts = len({line["first"] for line in ended})
-    what = f"`resume` or `rollback` after {firsts} first kills"
-    return Counted(what, len(ended), "the other or the same command", len(ended), _failures(ended),
-                   time.monotonic() - began)  # fmt: skip
-
-
-def cut_power(folder: Path) -> Counted:
-    """A cut-over, its preparation and its rollback without power."""
-    began = time.monotonic()
-    told = drive("power_cut_driver.py", folder)
-    found = [line for line in told if "world" in line]
-    points = sum(line["points"] for line in told if "points" in line)
-    return Counted("the power", points, "what the disk may hold is looked at", len(found), _failures(found),
-                   time.monotonic() - began)  # fmt: skip
+CAMPAIGNS = (
+    Campaign("a cut-over with its archive", "`resume`, and once more `rollback`", partial(kill, "cutover")),
+    Campaign("a rollback", "`resume`, and once more `rollback`", partial(kill, "rollback")),
+    Campaign(
+        "`resume` or `rollback` after {firsts} first kills",
+        "the other or the same command",
+        partial(kill_recovery, "whole", timeout_s=3600),
+    ),
+    Campaign("the power", "what the disk may hold is looked at", cut_power),
+)
 
 
 def main() -> int:
     """Count, print, and write the page; 1 where anything failed."""
-    counted = []
-    for run in (
-        lambda place: kill("cutover", "a cut-over with its archive", place),
-        lambda place: kill("rollback", "a rollback", place),
-        kill_twice,
-        cut_power,
-    ):
-        folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    rows, failures = [], 0
+    for campaign in CAMPAIGNS:
+        folder, began = Path(tempfile.mkdtemp(dir=MEMORY)), time.monotonic()
         try:
-            counted.append(run(folder))
+            found = campaign.run(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        print(counted[-1].row(), flush=True)
-        for failure in counted[-1].failures:
+        rows.append(campaign.row(found, time.monotonic() - began))
+        print(rows[-1], flush=True)
+        for failure in found.failures:
             print(failure, flush=True)
-    PAGE.write_text(_HEAD.format(**machine()) + "\n".join(c.row() for c in counted) + "\n")
-    return 1 if any(c.failures for c in counted) else 0
+        failures += len(found.failures)
+    PAGE.write_text(_HEAD.format(**machine()) + "\n".join(rows) + "\n")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -93,8 +93,10 @@ def _aims(result: dict[str, Any]) -> list[str]:
 def _aims_of_one_size(entry: dict[str, Any]) -> list[str]:
     middle = {name: statistics.median(taken) for name, taken in entry["seconds"].items()}
     exact, whole = middle[_EXACT] / middle[_BASE], middle[_WHOLE] / middle[_BASE]
-    alone = statistics.median(p["seconds"]["exact comparison alone"] for p in entry["phases"])
-    rate = entry["bytes"] / alone / 1e9
+    rate, of_rows = (
+        entry["bytes"] / statistics.median(p["seconds"][name] for p in entry["phases"]) / 1e9
+        for name in ("exact comparison alone", "exact comparison alone, every row")
+    )
     during = max(w["during_max_ms"] for w in entry["writer"])
     before = max(w["alone_max_ms"] for w in entry["writer"])
     script = middle[_WHOLE] / middle[_SCRIPT]
@@ -104,7 +106,11 @@ def _aims_of_one_size(entry: dict[str, Any]) -> list[str]:
         _aim(
             "whole, proof included, faster than the script's copying alone", f"{script:.2f} of it", script < 1
         ),
-        _aim("exact comparison alone, at least 1 GB of source per second", f"{rate:.2f} GB/s", rate >= 1),
+        _aim(
+            "exact comparison alone, at least 1 GB of source per second",
+            f"{rate:.2f} GB/s; {of_rows:.2f} GB/s where no page is the same",
+            min(rate, of_rows) >= 1,
+        ),
         _aim(
             "longest wait of a live writer, under 50 ms",
             f"{during:.1f} ms ({before:.1f} ms without us)",

@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import REPOSITORY
 
 HERE = Path(__file__).parent
+Line = Mapping[str, Any]
 MEMORY = Path("/dev/shm")
 
 
@@ -24,7 +27,48 @@ def apart() -> list[str]:
     return []
 
 
-def drive(program: str, *arguments: object, timeout_s: float = 590) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Found:
+    """What a driver counted.
+
+    Attributes:
+        told: All that it printed.
+        points: At so many the work was ended.
+        ways_out: How each way out of these ended.
+    """
+
+    told: Sequence[Line]
+    points: int
+    ways_out: Sequence[Line]
+
+    @property
+    def failures(self) -> list[Line]:
+        """The ways out that left something wrong."""
+        return [line for line in self.ways_out if line["problems"]]
+
+
+def kill(what: str, folder: Path) -> Found:
+    """Kill *what*, "cutover" or "rollback", at every point; then each of the ways out."""
+    told = _drive("crash_driver.py", what, folder)
+    (points,) = (line["points"] for line in told if "operations" in line)
+    return Found(told, points, [line for line in told if "point" in line])
+
+
+def kill_recovery(how_much: str, folder: Path, *, timeout_s: float = 590) -> Found:
+    """Kill what puts a killed switch or rollback right: at a "sample" of points, or in the "whole"."""
+    told = _drive("recovery_driver.py", folder, how_much, timeout_s=timeout_s)
+    ended = [line for line in told if "point" in line]
+    return Found(told, len(ended), ended)
+
+
+def cut_power(folder: Path) -> Found:
+    """Cut the power of a cut-over, its preparation and its rollback; all that the disk may hold then."""
+    told = _drive("power_cut_driver.py", folder)
+    points = sum(line["points"] for line in told if "points" in line)
+    return Found(told, points, [line for line in told if "world" in line])
+
+
+def _drive(program: str, *arguments: object, timeout_s: float = 590) -> list[Line]:
     """What the driver *program* printed."""
     done = subprocess.run(
         [*apart(), sys.executable, str(HERE / program), *map(str, arguments)],

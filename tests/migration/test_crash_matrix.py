@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.driving import MEMORY, drive
+from tests.migration.driving import MEMORY, Found, cut_power, kill, kill_recovery
 
 
 @pytest.fixture
@@ -23,46 +23,34 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("what", ["cutover", "rollback"])
 def test_a_kill_at_any_point_is_put_right_by_one_resume_and_by_one_rollback(what: str, folder: Path) -> None:
-    told = drive("crash_driver.py", what, folder)
-    (counted,) = (line for line in told if "operations" in line)
-    ended = [line for line in told if "point" in line]
-    failures = [line for line in ended if line["problems"]]
-    points = {way: {e["point"] for e in ended if e["way"] == way} for way in ("resume", "rollback")}
-    print(
-        f"\n{what}: killed at {counted['points']} points among {counted['operations']} operations, "
-        f"{len(failures)} failures in {len(ended)} ways out"
-    )
-    assert len(points["resume"] | points["rollback"]) == counted["points"]
+    found = kill(what, folder)
+    points = {way: {e["point"] for e in found.ways_out if e["way"] == way} for way in ("resume", "rollback")}
+    print(f"\n{what}: {_counts(found)}")
+    assert len(points["resume"] | points["rollback"]) == found.points
     assert len(points["resume"] & points["rollback"]) >= 60
-    assert failures == []
+    assert found.failures == []
 
 
 def test_a_recovery_that_is_killed_too_is_put_right_by_the_next_command(folder: Path) -> None:
     """A sample, a few seconds long; `make crash-matrix` kills everywhere."""
-    told = drive("recovery_driver.py", folder, "sample")
-    counted = [line for line in told if "operations" in line]
-    ended = [line for line in told if "point" in line]
-    failures = [line for line in ended if line["problems"]]
-    print(
-        f"\nrecovery: killed at {len(ended)} points after {len({e['first'] for e in ended})} first kills, "
-        f"{len(failures)} failures"
-    )
-    assert {line["first"] for line in ended} == {line["first"] for line in counted}
-    assert len({line["first"] for line in ended}) >= 8
-    assert len(ended) >= 16
-    assert {line["way"].partition(",")[0] for line in ended} == {"resume", "rollback"}
-    assert failures == []
+    found = kill_recovery("sample", folder)
+    print(f"\nrecovery: {_counts(found)}")
+    begun = {line["first"] for line in found.told if "operations" in line}
+    assert {line["first"] for line in found.ways_out} == begun
+    assert len(begun) >= 8
+    assert found.points >= 16
+    assert {line["way"].partition(",")[0] for line in found.ways_out} == {"resume", "rollback"}
+    assert found.failures == []
 
 
 @pytest.mark.skipif(not os.access(MEMORY, os.W_OK), reason="needs a file system that gives no inode twice")
 def test_nothing_is_called_done_before_a_power_cut_leaves_it(folder: Path) -> None:
-    told = drive("power_cut_driver.py", folder)
-    found = [line for line in told if "world" in line]
-    failures = [line for line in found if line["problems"]]
-    points = sum(line["points"] for line in told if "points" in line)
-    print(
-        f"\npower cut at {points} points, {len(failures)} failures in {len(found)} things that it may leave"
-    )
-    assert {line["work"] for line in found} == {"prepared", "switched", "rolled-back"}
-    assert points >= 150
-    assert failures == []
+    found = cut_power(folder)
+    print(f"\npower: {_counts(found)}")
+    assert {line["work"] for line in found.ways_out} == {"prepared", "switched", "rolled-back"}
+    assert found.points >= 150
+    assert found.failures == []
+
+
+def _counts(found: Found) -> str:
+    return f"ended at {found.points} points, {len(found.failures)} failures in {len(found.ways_out)} ways out"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import build_database, used_by_another
-from unified_db import files, live_copy, sqlite
+from unified_db import files, sqlite
 from unified_db.errors import SourceChangedError
-from unified_db.migration import backup, instant
+from unified_db.migration import backup, instant, live_copy
 
 # In the header of a database: the version of the format, how often it and its schema were written, by whom.
 _OF_THE_COPY = (slice(18, 20), slice(24, 28), slice(40, 44), slice(92, 100))

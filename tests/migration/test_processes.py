@@ -75,10 +75,7 @@ def test_a_command_ends_with_its_exit_code_and_keeps_what_it_printed(tmp_path):
 def test_no_child_outlives_its_command(tmp_path, seconds):
     result = run_python(SPAWNING.format(seconds=seconds), tmp_path, timeout_s=1)
     assert result.timed_out == (seconds > 0)
-    deadline = time.monotonic() + 5
-    while is_alive(int(result.log.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(int(result.log.read_text()))
+    wait_until(lambda: not is_alive(int(result.log.read_text())))
 
 
 DAEMON = """
@@ -296,8 +293,7 @@ def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
         with (tmp_path / "a.db-wal").open("rb"):
             code = "import time; f = open('a.db-wal'); print('up', flush=True); time.sleep(60)"
             with start_python(code, tmp_path) as server:
-                while "up" not in processes.log_tail(server.log_file):
-                    time.sleep(0.02)
+                wait_until(lambda: "up" in processes.log_tail(server.log_file))
                 assert process_table.holders([database], among=server.pids())
 
 

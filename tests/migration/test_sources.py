@@ -18,9 +18,9 @@ import pytest
 from tests.conftest import build_database, look_at, unify, used_by_another
 from unified_db import files, sources
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError
-from unified_db.live_copy import LiveFile
 from unified_db.migration import backup, standalone
 from unified_db.migration.backup import PlainSource
+from unified_db.migration.live_copy import LiveFile
 
 ROWS = "CREATE TABLE t (x); INSERT INTO t VALUES (1), (2)"
 WAL = f"PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; {ROWS}"

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from unified_db import files, integrity, live_copy, pieces, sqlite
+from unified_db import files, integrity, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
-from unified_db.live_copy import LiveFile
-from unified_db.migration import instant
+from unified_db.migration import instant, live_copy
+from unified_db.migration.live_copy import LiveFile
 from unified_db.migration.records import Backup, Backups, SourceKind
 
 log = logging.getLogger(__name__)

@@ -15,15 +15,17 @@ import heapq
 import itertools
 import os
 import struct
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unified_db import pieces
 from unified_db.migration.compare import WHOLE, Span
 
 _INNER_INDEX, _INNER_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
+_INNER = (_INNER_INDEX, _INNER_TABLE)
 _LARGEST_ROWID = (1 << 63) - 1
 # Up to so many pages the number of one that follows, with which an overflow page begins, has a first byte
 # of 0: none is taken for a page of a tree.
@@ -33,7 +35,7 @@ _MOST_SPANS = 512
 
 
 class UnknownError(Exception):
-    """A page cannot be accounted for; never leaves this module."""
+    """A page cannot be accounted for; never leaves the modules that walk trees."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class _Tables:
     leaves: list[int] = field(default_factory=list)
 
 
-class _File:
+class File:
     """A database file that nobody writes, page by page."""
 
     def __init__(self, descriptor: int) -> None:
@@ -64,7 +66,9 @@ class _File:
         self.usable_bytes = self.page_bytes - head[20]
         (self.first_free,) = struct.unpack_from(">I", head, 32)
         (self.auto_vacuum,) = struct.unpack_from(">I", head, 52)
-        self.pages = os.fstat(descriptor).st_size // self.page_bytes
+        self.pages, beyond = divmod(os.fstat(descriptor).st_size, self.page_bytes)
+        if beyond:
+            raise UnknownError
 
     def read(self, page: int) -> bytes:
         """The bytes of *page*, the first of which is 1."""
@@ -88,12 +92,12 @@ def changed_rows(
         any, where it has no rowids.
     """
     try:
-        return _find(_File(descriptor), roots, written)
-    except (UnknownError, struct.error, IndexError):
+        return _find(File(descriptor), roots, written)
+    except (UnknownError, struct.error, IndexError, ValueError):
         return None
 
 
-def _find(file: _File, roots: Mapping[str, int], written: Set[int]) -> dict[str, list[Span]]:
+def _find(file: File, roots: Mapping[str, int], written: Set[int]) -> dict[str, list[Span]]:
     # With auto_vacuum there are pages that point at others, and pages that move.
     if file.auto_vacuum or file.pages >= _MOST_PAGES:
         raise UnknownError
@@ -107,7 +111,7 @@ def _find(file: _File, roots: Mapping[str, int], written: Set[int]) -> dict[str,
     return {name: _joined(spans) for name, spans in found.spans.items()}
 
 
-def _walk_tree(file: _File, name: str, root: int, is_written: NDArray[np.bool_], found: _Tables) -> None:
+def _walk_tree(file: File, name: str, root: int, is_written: NDArray[np.bool_], found: _Tables) -> None:
     """Note in *found* the pages of the tree at *root*, and the rows on its leaves that were written."""
     found.known[root] = True
     kind = _kind(root, file.read(root))
@@ -127,7 +131,7 @@ def _walk_tree(file: _File, name: str, root: int, is_written: NDArray[np.bool_],
 
 
 def _written_leaves(
-    file: _File, root: int, is_written: NDArray[np.bool_], known: NDArray[np.bool_]
+    file: File, root: int, is_written: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> Iterator[tuple[int, Span]]:
     """The written leaves of a tree with inner pages, and the rowids on each; *known* gets all its pages."""
     todo: list[tuple[int, int | None, int | None]] = [(root, None, None)]
@@ -156,10 +160,10 @@ def _end(key: int) -> int | None:
     return key + 1 if key < _LARGEST_ROWID else None
 
 
-def _inner_levels(file: _File, root: int) -> int:
+def _inner_levels(file: File, root: int) -> int:
     """How many levels of inner pages a tree has; all its leaves lie at one depth."""
     page, levels = root, 0
-    while _kind(page, content := file.read(page)) == _INNER_TABLE:
+    while _kind(page, content := file.read(page)) in _INNER:
         levels += 1
         page = int(_children(page, content)[0][0])
         if levels > 20:
@@ -206,53 +210,107 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
     return value - (1 << 64) if value >> 63 else value, at + 9
 
 
-def _account_for(file: _File, is_written: NDArray[np.bool_], found: _Tables) -> None:
+def _account_for(file: File, is_written: NDArray[np.bool_], found: _Tables) -> None:
     """Return where every written page is one whose rows are known."""
     rest = np.flatnonzero(is_written & ~found.known).tolist()
     left = {p for p in rest if not _is_index(file.read(p))}
     if left:
-        left -= _free_pages(file)
-    for leaf in found.leaves:
-        if not left:
-            return
-        for chain in _chains(file, leaf):
-            left.difference_update(chain)
-    if left:
-        raise UnknownError
+        left -= free_pages(file)
+    require_chained(file, left, found.leaves)
 
 
 def _is_index(content: bytes) -> bool:
     return content[0] in (_INNER_INDEX, _LEAF_INDEX)
 
 
-def _free_pages(file: _File) -> set[int]:
+def tree_pages(file: File, root: int) -> NDArray[np.intp]:
+    """All pages of the tree at *root*, of a table or an index, without overflow pages.
+
+    Raises:
+        UnknownError: It is no tree.
+    """
+    found, level = [np.array([root], dtype=np.intp)], [root]
+    left = file.pages
+    for _ in range(_inner_levels(file, root)):
+        below = []
+        for page in level:
+            content = file.read(page)
+            if _kind(page, content) not in _INNER:
+                raise UnknownError
+            below.append(_children(page, content)[0])
+            left -= len(below[-1])
+            # No page has two parents.
+            if left < 0:
+                raise UnknownError
+        found.append(np.concatenate(below))
+        level = found[-1].tolist()
+    pages = np.concatenate(found)
+    if pages.min() < 1 or pages.max() > file.pages:
+        raise UnknownError
+    return pages
+
+
+def free_pages(file: File) -> set[int]:
+    """The pages that nothing uses.
+
+    Raises:
+        UnknownError: It is no list of free pages.
+    """
     free: set[int] = set()
     trunk = file.first_free
     while trunk:
-        if trunk in free:
-            raise UnknownError
         content = file.read(trunk)
         follows, count = struct.unpack_from(">II", content)
-        free.add(trunk)
-        free.update(struct.unpack_from(f">{count}I", content, 8))
+        more = {trunk, *struct.unpack_from(f">{count}I", content, 8)}
+        if len(more) != count + 1 or free & more or max(more) > file.pages:
+            raise UnknownError
+        free |= more
         trunk = follows
     return free
 
 
-def _chains(file: _File, leaf: int) -> Iterator[list[int]]:
-    """The overflow pages of each row of a leaf that has some."""
+def require_chained(file: File, pages: set[int], leaves: Iterable[int]) -> None:
+    """Return where each of *pages* is in a chain of overflow pages that begins on one of *leaves*.
+
+    Leaves of an index, and inner pages, are looked over.
+
+    Raises:
+        UnknownError: One of *pages* may be anything.
+    """
+    left = set(pages)
+    # No page is in two chains.
+    budget = file.pages
+    for leaf in leaves:
+        pieces.look()
+        for begin, rest_bytes in _overflowing(file, leaf) if left else ():
+            for page in _chain(file, begin, rest_bytes):
+                left.discard(page)
+                budget -= 1
+                if budget < 0:
+                    raise UnknownError
+    if left:
+        raise UnknownError
+
+
+def _overflowing(file: File, leaf: int) -> Iterator[tuple[int, int]]:
+    """Where the chain of each row begins that has one, and how many bytes it holds."""
     content = file.read(leaf)
     start = _start(leaf)
+    if content[start] != _LEAF_TABLE:
+        return
     (count,) = struct.unpack_from(">H", content, start + 3)
     for at in struct.unpack_from(f">{count}H", content, start + 8):
         payload, after = _varint(content, at)
+        # SQLite itself keeps no more, and reads a longer number otherwise.
+        if not 0 <= payload < 1 << 31 or after - at > 5:
+            raise UnknownError
         _, after = _varint(content, after)
         local = _local_bytes(payload, file.usable_bytes)
         if local < payload:
-            yield list(_chain(file, struct.unpack_from(">I", content, after + local)[0], payload - local))
+            yield struct.unpack_from(">I", content, after + local)[0], payload - local
 
 
-def _chain(file: _File, page: int, rest_bytes: int) -> Iterator[int]:
+def _chain(file: File, page: int, rest_bytes: int) -> Iterator[int]:
     while rest_bytes > 0:
         yield page
         rest_bytes -= file.usable_bytes - 4

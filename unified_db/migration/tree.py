@@ -16,27 +16,10 @@ from pathlib import Path
 from unified_db import files
 from unified_db.errors import UsageError
 from unified_db.migration.config import MigrationConfig
+from unified_db.migration.edits import survey
 
-SKIPPED_NAMES = frozenset(
-    {
-        ".cache",
-        ".eggs",
-        ".git",
-        ".hg",
-        ".hypothesis",
-        ".mypy_cache",
-        ".nox",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".svn",
-        ".tox",
-        ".unify-db",
-        ".venv",
-        "__pycache__",
-        "node_modules",
-    }
-)
-_ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
+# Dependencies that lie in the tree and are no environment come along: the application may run on them.
+_LEFT_OUT = survey.SKIPPED_FOLDERS - {"site-packages", "venv"}
 
 
 @dataclass(frozen=True)
@@ -128,8 +111,8 @@ class Tree:
                 return False
             if _matches(relative, wanted):
                 return True
-            is_environment = any((path / mark).exists() for mark in _ENVIRONMENT_MARKS)
-            return not (path.name in SKIPPED_NAMES or is_environment or _matches(relative, left_out))
+            is_of_tools = path.name in _LEFT_OUT or survey.is_environment(path)
+            return not (is_of_tools or _matches(relative, left_out))
 
         return [path for path in sorted(folder.iterdir()) if is_kept(path)]
 

@@ -1,7 +1,8 @@
 """Proof that the unified file holds exactly what the backups hold.
 
-First by content: every object, sequence, row and cell, both directions. Then by meaning, for
-LangGraph's tables: see `meaning.py`. Findings name places, never values.
+First by content: every object, sequence, row and cell, both directions; tables that lie in the same pages
+in both files by these. Then by meaning, for LangGraph's tables: see `meaning.py`. Findings name places, never
+values.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from unified_db.migration.records import (
     UnifiedFile,
     Verdict,
 )
+from unified_db.migration.same_pages import SamePages
 from unified_db.migration.schema_checks import MAX_PLACES, SourceState
 
 log = logging.getLogger(__name__)
@@ -103,16 +105,23 @@ def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.St
 
 
 def plan_comparison(backups: Backups, unified: UnifiedFile) -> list[Check]:
-    """The exact comparison alone, a piece for each table that is not united."""
+    """The exact comparison alone, a piece for each table that is not united.
+
+    Where the pages of a table are the same, that counts only beside `integrity_check`.
+    """
     work: list[Check] = []
+    first: list[Check] = []
     for backup in backups.items:
         places = place_backup(backup, backups.layout)
+        names = [n for n in _table_names(backup) if places.union_of(n) is None]
+        same = SamePages(backup.path, unified.path, [n for n in names if places.name(n) == n])
+        first.append(same.find)
         work += [
-            partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name))
-            for name in _table_names(backup)
-            if places.union_of(name) is None
+            partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name, same=same))
+            for name in names
         ]
-    return work
+    # What several pieces would wait for together goes before them.
+    return first + work
 
 
 def _table_names(backup: Backup) -> list[str]:
@@ -182,14 +191,19 @@ def _check_digest(backup: Backup, stamp: files.Stamp | None) -> list[Finding]:
     ]
 
 
-def _check_table(conn: sqlite3.Connection, *, places: SourceLayout, name: str) -> list[Finding]:
+def _check_table(
+    conn: sqlite3.Connection, *, places: SourceLayout, name: str, same: SamePages
+) -> list[Finding]:
     rows = sqlite.count_rows(conn, name, "src")
-    if sqlite.has_table(conn, places.name(name)):
+    if name in same:
+        wrong = []
+    elif sqlite.has_table(conn, places.name(name)):
         table = sqlite.describe_table(conn, name, "src")
         wrong = _compare(conn, table, places.name(name))
     else:
         wrong = ["the table is not there"]
-    log.info("validation: %s from %s, %s rows compared", name, places.label, f"{rows:,}")
+    how = "in the same pages" if name in same else "compared"
+    log.info("validation: %s from %s, %s rows %s", name, places.label, f"{rows:,}", how)
     return [
         Finding(
             check="every row and cell",

@@ -13,8 +13,8 @@ import numpy as np
 
 from unified_db import files
 
-_HEADER_BYTES = 32
-_FRAME_HEADER_BYTES = 24
+HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
 _MAGIC = (0x377F0682, 0x377F0683)
 _FRAMES_AT_ONCE = 512
 
@@ -33,13 +33,13 @@ def pages_in(path: Path) -> Set[int] | None:
     found: set[int] = set()
     try:
         with wal.open("rb") as stream:
-            head = stream.read(_HEADER_BYTES)
+            head = stream.read(HEADER_BYTES)
             if not head:
                 return found
             magic, _, page_bytes = struct.unpack_from(">III", head)
             if magic not in _MAGIC:
                 return None
-            frame_bytes = _FRAME_HEADER_BYTES + page_bytes
+            frame_bytes = FRAME_HEADER_BYTES + page_bytes
             while content := stream.read(frame_bytes * _FRAMES_AT_ONCE):
                 found.update(_pages(content, frame_bytes, salts=head[16:24]))
     except (OSError, struct.error):

@@ -120,6 +120,11 @@ def find_installed(root: Path) -> dict[Path, int]:
     return {folder: packages for folder, _, packages in _walk(root) if packages}
 
 
+def is_environment(folder: Path) -> bool:
+    """Whether *folder* is a virtual environment or one of conda, whatever its name."""
+    return any((folder / mark).exists() for mark in _ENVIRONMENT_MARKS)
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], int]]:
     """(folder, names of what is no folder in it, packages that were installed into it), sorted.
 
@@ -134,7 +139,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], int]]:
 
 
 def _is_of_tools(folder: Path) -> bool:
-    return folder.name in SKIPPED_FOLDERS or any((folder / mark).exists() for mark in _ENVIRONMENT_MARKS)
+    return folder.name in SKIPPED_FOLDERS or is_environment(folder)
 
 
 def _find_records(folder: Path, subfolders: Sequence[str]) -> list[Path]:

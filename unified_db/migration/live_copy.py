@@ -27,11 +27,11 @@ from pathlib import Path
 
 from unified_db import files, sqlite
 from unified_db.errors import SourceChangedError
+from unified_db.migration import wal
 
 _HEAD_BYTES = 48
 _BACKFILLED = struct.Struct("=I")
 _FRAME_HEAD = struct.Struct(">II8s")
-_FRAME_HEADER_BYTES, _WAL_HEADER_BYTES = 24, 32
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,18 @@ class LiveFile:
             self._add_frames(into, snapshot)
 
     def _add_frames(self, into: Path, snapshot: _Snapshot) -> None:
-        frame_bytes = _FRAME_HEADER_BYTES + snapshot.page_bytes
-        # SQLite locks no byte of a WAL, so this one may be opened and closed.
-        with files.sidecar(self._path, "-wal").open("rb") as wal, into.open("r+b") as copy:
+        frame_bytes = wal.FRAME_HEADER_BYTES + snapshot.page_bytes
+        with files.sidecar(self._path, "-wal").open("rb") as log, into.open("r+b") as copy:
             last: dict[int, int] = {}
             for frame in range(snapshot.moved, snapshot.frames):
-                at = _WAL_HEADER_BYTES + frame * frame_bytes
-                page, _, salts = _FRAME_HEAD.unpack(os.pread(wal.fileno(), _FRAME_HEAD.size, at))
+                at = wal.HEADER_BYTES + frame * frame_bytes
+                page, _, salts = _FRAME_HEAD.unpack(os.pread(log.fileno(), _FRAME_HEAD.size, at))
                 if salts != snapshot.salts:
                     raise _changed(self._path)
                 last[page] = at
             for page, at in last.items():
                 if page <= (snapshot.pages or 0):
-                    content = os.pread(wal.fileno(), snapshot.page_bytes, at + _FRAME_HEADER_BYTES)
+                    content = os.pread(log.fileno(), snapshot.page_bytes, at + wal.FRAME_HEADER_BYTES)
                     os.pwrite(copy.fileno(), content, (page - 1) * snapshot.page_bytes)
 
 
