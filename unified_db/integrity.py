@@ -2,7 +2,8 @@
 
 Only the first of the three makes a file unusable. A row that breaks a NOT NULL or a CHECK is
 content like any other, and an index in the order of a collation that only the application has is
-no damage; taken at face value, the pragma calls all three an error.
+no damage; taken at face value, the pragma calls all three an error. Where a view or a virtual table comes
+first among what SQLite has in memory, the pragma leaves the list of free pages out; it is asked for that too.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def check_integrity(conn: sqlite3.Connection) -> Integrity:
     """Check every page, record and index of main, as far as this process can."""
     try:
         found = _lines(conn, "integrity_check", 100)
+        free = _of_free_pages(conn)
     except sqlite3.DatabaseError as error:
         return _check_with_stand_ins(conn) if what_is_lacking(error) else Integrity((str(error),))
     if any(_BROKEN_CONSTRAINT.match(line) for line in found):
         # The limit counts broken constraints too, which must not hide the damage behind them.
         found = _lines(conn, "integrity_check", _MANY)
-    return _sorted_out(found)
+    return _sorted_out(found + [line for line in free if line not in found])
 
 
 def integrity_problems(conn: sqlite3.Connection) -> list[str]:
@@ -55,8 +57,15 @@ def integrity_problems(conn: sqlite3.Connection) -> list[str]:
 
 
 def _lines(conn: sqlite3.Connection | StandIns, check: str, argument: str | int) -> list[str]:
-    rows = [str(row[0]) for row in conn.execute(f"PRAGMA main.{check}({argument})")]
-    return [] if rows == ["ok"] else rows
+    rows = conn.execute(f"PRAGMA main.{check}({argument})")
+    found = [line for (row,) in rows for line in str(row).splitlines()]
+    # What is wrong with the structure comes as one row, under a heading that says where.
+    return [line for line in found if line != "ok" and not line.startswith("*** in database")]
+
+
+def _of_free_pages(conn: sqlite3.Connection | StandIns) -> list[str]:
+    """What is wrong in the list of free pages, which SQLite checks along with its table of the schema."""
+    return _lines(conn, "integrity_check", "sqlite_schema")
 
 
 def _sorted_out(found: list[str], unchecked: tuple[str, ...] = ()) -> Integrity:
@@ -80,7 +89,7 @@ def _check_with_stand_ins(conn: sqlite3.Connection) -> Integrity:
                 unchecked.append(f"{name} ({lacking})")
         conn.execute("PRAGMA ignore_check_constraints=ON")
         # quick_check evaluates no index; the order of keys is all that a stand-in can get wrong.
-        structure = _lines(stand_ins, "quick_check", _MANY)
+        structure = _lines(stand_ins, "quick_check", _MANY) + _of_free_pages(stand_ins)
         found += [line for line in structure if line not in found and not _KEY_ORDER.match(line)]
     except sqlite3.DatabaseError as error:
         return Integrity((str(error),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 import threading
 import time
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import build_database
 from unified_db import files, sources, sqlite
 from unified_db.errors import ExitCode, SourceBusyError, SourceError
 from unified_db.migration import backup
@@ -192,6 +194,34 @@ def test_a_damaged_source_is_refused(tmp_path: Path, out: Path) -> None:
     content[5 * 4096 : 6 * 4096] = b"\xee" * 4096
     path.write_bytes(content)
     with pytest.raises(SourceError):
+        backup.take_backups([source(path)], out)
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "said"),
+    [
+        (36, 7, "size is 23 but should be 7"),
+        (None, 9999, "invalid page number 9999"),
+        (None, 13, "2nd reference to page 13"),
+    ],
+    ids=["how-many", "no-page", "twice"],
+)
+def test_a_damaged_list_of_free_pages_is_refused_behind_a_view(
+    place: int | None, number: int, said: str, tmp_path: Path, out: Path
+) -> None:
+    """Where a view comes last `integrity_check` by itself calls such a file sound."""
+    path = build_database(
+        tmp_path / "a.db",
+        "CREATE TABLE t (x); CREATE TABLE gone (x); INSERT INTO gone VALUES (zeroblob(90000));"
+        "DROP TABLE gone; CREATE VIEW v AS SELECT x FROM t;",
+    )
+    content = bytearray(path.read_bytes())
+    (trunk,) = struct.unpack_from(">I", content, 32)
+    struct.pack_into(">I", content, (trunk - 1) * 4096 + 8 if place is None else place, number)
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with pytest.raises(SourceError, match=f"is damaged: Main freelist: {said}"):
         backup.take_backups([source(path)], out)
 
 
