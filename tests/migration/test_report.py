@@ -983,6 +983,8 @@ def test_odd_measurements_still_make_a_figure(changes: dict[str, object]) -> Non
         (wording.format_bounds(0.974, 1.052), "0.97 to 1.05"),
         (wording.format_bounds(2e-7, 5_184_705.0), "bounds not known"),
         (wording.format_bounds(float("nan"), float("nan")), "bounds not known"),
+        (wording.format_noise(1.0, 0.87, 1.15), "noise of 15 %"),
+        (wording.format_noise(1.0, 2e-7, 5_184_705.0), "noise not known"),
         (wording.count(1, "row"), "1 row"),
         (wording.count(4812, "row"), "4,812 rows"),
         (wording.join_words(["a", "b", "c"]), "a, b and c"),

@@ -194,8 +194,8 @@ def _time_finding(
     passed = judged.decision is Decision.OPEN
     measured = f"{_interval(found)}, {found.before_ms:.1f} ms -> {found.after_ms:.1f} ms"
     if judged.decision is Decision.UNDECIDED:
-        noise_percent = (found.high / found.ratio - 1) * 100
-        measured += f", not decided after {judged.blocks} blocks (noise of {noise_percent:.0f} %)"
+        noise = wording.format_noise(found.ratio, found.low, found.high)
+        measured += f", not decided after {wording.count(judged.blocks, 'block')} ({noise})"
     if not passed and control is not None:
         measured += f"; old against old {_interval(control.comparison)}"
     return Finding(

@@ -91,9 +91,18 @@ def format_ratio(ratio: float) -> str:
 
 def format_bounds(low: float, high: float) -> str:
     """The bounds of a ratio, such as '0.97 to 1.05'; not known from so few blocks that they say nothing."""
-    if not high < low * _SAYS_NOTHING:
-        return f"bounds {UNKNOWN}"
-    return f"{format_ratio(low)} to {format_ratio(high)}"
+    return (
+        f"{format_ratio(low)} to {format_ratio(high)}" if _say_something(low, high) else f"bounds {UNKNOWN}"
+    )
+
+
+def format_noise(ratio: float, low: float, high: float) -> str:
+    """How far the upper bound of a ratio lies above it, such as 'noise of 15 %'."""
+    return f"noise of {(high / ratio - 1) * 100:.0f} %" if _say_something(low, high) else f"noise {UNKNOWN}"
+
+
+def _say_something(low: float, high: float) -> bool:
+    return high < low * _SAYS_NOTHING
 
 
 def format_change(ratio: float) -> str:
