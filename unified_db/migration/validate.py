@@ -194,11 +194,10 @@ def _check_digest(backup: Backup, stamp: files.Stamp | None) -> list[Finding]:
 def _check_table(
     conn: sqlite3.Connection, *, places: SourceLayout, name: str, same: SamePages
 ) -> list[Finding]:
-    rows = sqlite.count_rows(conn, name, "src")
+    rows, table = sqlite.count_rows(conn, name, "src"), sqlite.describe_table(conn, name, "src")
     if name in same:
         wrong = []
     elif sqlite.has_table(conn, places.name(name)):
-        table = sqlite.describe_table(conn, name, "src")
         wrong = _compare(conn, table, places.name(name))
     else:
         wrong = ["the table is not there"]
