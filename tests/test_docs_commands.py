@@ -30,8 +30,8 @@ WHEEL = "tests/test_launcher.py builds the wheel and uses it"
 EXCUSED = {
     "git clone URL-OF-THIS-REPOSITORY unify-db && cd unify-db": "the URL is the reader's",
     "make demo": "minutes; tests/test_end_to_end.py moves the example as it does",
-    "pip install 'unify-db[flow] @ file:///path/to/this/repository'": WHEEL,
-    "pip install 'unify-db @ file:///path/to/this/repository'": WHEEL,
+    "pip install --no-cache-dir 'unify-db[flow] @ file:///path/to/this/repository'": WHEEL,
+    "pip install --no-cache-dir 'unify-db @ file:///path/to/this/repository'": WHEEL,
     "make serve": "tests/prefect_side/test_deployments.py serves all deployments",
     "source .venv/bin/activate": "a shell's own; the tests run in that environment",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": "a shell's own",

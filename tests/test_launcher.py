@@ -79,5 +79,5 @@ def test_without_the_extra_the_command_says_what_to_install(application: Path) -
         check=False,
     )
     assert done.returncode == 2
-    assert 'pip install "unify-db[flow]' in done.stderr
+    assert 'pip install --no-cache-dir "unify-db[flow]' in done.stderr
     assert "Traceback" not in done.stderr

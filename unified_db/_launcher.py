@@ -20,7 +20,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 _NEEDED = ("typer", "rich", "pydantic")
-_INSTALL = 'pip install "unify-db[flow] @ PLACE"'
+_INSTALL = 'pip install --no-cache-dir "unify-db[flow] @ PLACE"'
 
 
 def main() -> int:

@@ -239,9 +239,11 @@ def _require_runtime(config: MigrationConfig) -> None:
     probe = _probe(config, _RUNTIME_PROBE)
     if probe.returncode:
         last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
+        # pip keeps what it built from a folder whose name looks like that of a release, as `unify-db` does.
+        command = f"{config.python} -m pip install --no-cache-dir '{switch.install_requirement()}'"
         raise ConfigError(
             f"the application's interpreter {config.python} cannot import unified_db: {last}",
-            hint=f"Install it there: {config.python} -m pip install '{switch.install_requirement()}'",
+            hint=f"Install it there: {command}",
         )
 
 
