@@ -396,6 +396,12 @@ def test_where_no_command_stops_the_application_a_person_is_asked_to_and_waited_
     assert is_new(move)
     assert caplog.text.count(asked) == 1
     assert move.run.log.read_text().count(asked) == 1
+    # What runs now we have started ourselves.
+    with caplog.at_level("INFO", logger="unified_db"):
+        rollback.roll_back(move.app.config(), move.run)
+    assert caplog.text.count(asked) == 1
+    assert is_old(move)
+    assert move.answer() == {"notes": 3, "events": 3}
 
 
 def test_a_folder_that_cannot_be_written_is_found_by_the_plan(

@@ -229,8 +229,11 @@ def _has(standing: list[Act], name: str) -> bool:
 
 
 def _stop_for_good(config: MigrationConfig, standing: list[Act]) -> None:
-    """Stop the application; one that ignores its stop command, but that we started, is ended."""
+    """Stop the application; one that we started is ended where no command stops it, or that is ignored."""
     started = [a.after for a in standing if a.name == "start"]
+    if not config.app.stop:
+        for each in started:
+            application.end_started(each)
     try:
         application.stop(config)
     except UnifyError as error:
