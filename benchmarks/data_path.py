@@ -83,12 +83,15 @@ def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:
             os.close(descriptor)
 
     outs = [folder / p.name for p in sources.paths]
+    copied = [["cp", str(p), str(folder / f"{n}-{p.name}")] for n in (1, 2) for p in sources.paths]
     pairs = list(zip(sources.paths, outs, strict=True))
     target = folder / "unified.sqlite"
     child = [sys.executable, "-m", "benchmarks.data_path_child"]
     merge: list[str | Path] = [*sources.paths, "--into", target, "--json"]
     return {
         "cp + fsync": lambda: settled(["cp", *sources.paths, folder]),
+        # As many bytes as a merge with its backups leaves.
+        "cp + fsync of two copies": lambda: settled(*copied),
         "sqlite3 .backup": lambda: settled(*(["sqlite3", str(p), f".backup '{o}'"] for p, o in pairs)),
         "VACUUM INTO": lambda: settled(*(["sqlite3", str(p), f"VACUUM INTO '{o}'"] for p, o in pairs)),
         "row-by-row script, copying alone": lambda: settled([*child, "script", target, *sources.paths]),
