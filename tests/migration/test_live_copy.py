@@ -67,8 +67,7 @@ def begun(path: Path) -> Iterator[tuple[live_copy.LiveFile, sqlite3.Connection]]
         assert live is not None
         with closing(sqlite.connect_read_only(path, timeout_s=60)) as reader:
             with instant.write_locks([path], timeout_s=60):
-                reader.execute("BEGIN")
-                reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                sqlite.begin_snapshot(reader)
                 live.note(reader)
             assert live.is_known
             yield live, reader

@@ -293,7 +293,7 @@ def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
         with (tmp_path / "a.db-wal").open("rb"):
             code = "import time; f = open('a.db-wal'); print('up', flush=True); time.sleep(60)"
             with start_python(code, tmp_path) as server:
-                wait_until(lambda: "up" in processes.log_tail(server.log_file))
+                wait_until(lambda: "up" in processes.log_tail(server.log_file), seconds=30)
                 assert process_table.holders([database], among=server.pids())
 
 

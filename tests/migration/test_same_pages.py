@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.migration.ledger_application import integrity
 from tests.migration.many_pages import TABLES, act, fill, rows
 from unified_db.migration import backup, btree, compare, merge, same_pages, validate
 from unified_db.migration.backup import PlainSource
@@ -37,7 +38,6 @@ def content(path: Path) -> dict[str, object] | None:
         try:
             if conn.execute("PRAGMA integrity_check").fetchall() != [(b"ok",)]:
                 return None
-            # A row may lie behind a bit of its header that says how long it is.
             return {**rows(conn), "keyed": conn.execute("SELECT * FROM keyed").fetchall()}
         except sqlite3.DatabaseError:
             return None
@@ -163,11 +163,6 @@ def damaged(path: Path, place: int, content: bytes) -> Path:
     changed[place : place + len(content)] = content
     path.write_bytes(changed)
     return path
-
-
-def integrity(path: Path) -> str:
-    with closing(sqlite3.connect(path)) as conn:
-        return str(conn.execute("PRAGMA integrity_check").fetchone()[0])
 
 
 def test_where_sqlite_leaves_free_pages_out_of_its_check_being_free_excuses_nothing(tmp_path: Path) -> None:

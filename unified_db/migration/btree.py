@@ -57,7 +57,7 @@ class File:
     """A database file that nobody writes, page by page."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         head = os.pread(descriptor, 100, 0)
         if len(head) < 100:
             raise UnknownError
@@ -65,7 +65,7 @@ class File:
         self.page_bytes = 65536 if size == 1 else size
         self.usable_bytes = self.page_bytes - head[20]
         (self.first_free,) = struct.unpack_from(">I", head, 32)
-        (self.auto_vacuum,) = struct.unpack_from(">I", head, 52)
+        self.auto_vacuum, self.encoding = struct.unpack_from(">II", head, 52)
         self.pages, beyond = divmod(os.fstat(descriptor).st_size, self.page_bytes)
         if beyond:
             raise UnknownError
@@ -74,7 +74,7 @@ class File:
         """The bytes of *page*, the first of which is 1."""
         if not 1 <= page <= self.pages:
             raise UnknownError
-        return os.pread(self._descriptor, self.page_bytes, (page - 1) * self.page_bytes)
+        return os.pread(self.descriptor, self.page_bytes, (page - 1) * self.page_bytes)
 
 
 def changed_rows(
@@ -281,8 +281,10 @@ def require_chained(file: File, pages: set[int], leaves: Iterable[int]) -> None:
     # No page is in two chains.
     budget = file.pages
     for leaf in leaves:
+        if not left:
+            return
         pieces.look()
-        for begin, rest_bytes in _overflowing(file, leaf) if left else ():
+        for begin, rest_bytes in _overflowing(file, leaf):
             for page in _chain(file, begin, rest_bytes):
                 left.discard(page)
                 budget -= 1

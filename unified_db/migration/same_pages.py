@@ -11,12 +11,11 @@ Nothing is said where a page is not accounted for; then all rows are compared.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import struct
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +23,8 @@ import numpy as np
 
 from unified_db import pieces, sqlite
 from unified_db.migration import btree
-from unified_db.migration.records import Finding
 
 _CHUNK_BYTES = 1 << 18
-# Of the header: the size of a page and what is reserved of it, and how text is encoded.
-_MEANING = (slice(16, 18), slice(20, 21), slice(56, 60))
 
 
 def find_same(backup: Path, unified: Path, tables: Collection[str]) -> frozenset[str]:
@@ -45,8 +41,8 @@ def find_same(backup: Path, unified: Path, tables: Collection[str]) -> frozenset
         wanted = {n for n in tables if n in mine.tables and mine.tables[n] == theirs.tables.get(n)}
         if not wanted:
             return frozenset()
-        with _opened(backup) as one, _opened(unified) as other:
-            return _find(one, other, wanted, theirs)
+        with backup.open("rb") as one, unified.open("rb") as other:
+            return _find(btree.File(one.fileno()), btree.File(other.fileno()), wanted, theirs)
     except (btree.UnknownError, struct.error, IndexError, ValueError, OSError, sqlite3.Error):
         return frozenset()
 
@@ -60,16 +56,12 @@ class SamePages:
         self._lock = threading.Lock()
         self._found: frozenset[str] | None = None
 
-    def find(self) -> Sequence[Finding]:
-        """Find out; that something is not the same is no finding."""
+    def find(self) -> frozenset[str]:
+        """The tables."""
         with self._lock:
             if self._found is None:
                 self._found = find_same(*self._files, self._tables)
-        return ()
-
-    def __contains__(self, table: str) -> bool:
-        self.find()
-        return self._found is not None and table in self._found
+            return self._found
 
 
 @dataclass(frozen=True)
@@ -119,10 +111,8 @@ class _Trees:
         return cls(tables, roots, len(with_pages) == len(kinds))
 
 
-def _find(one: int, other: int, wanted: Collection[str], trees: _Trees) -> frozenset[str]:
-    before, after = btree.File(one), btree.File(other)
-    heads = [os.pread(descriptor, 100, 0) for descriptor in (one, other)]
-    if any(heads[0][part] != heads[1][part] for part in _MEANING) or before.auto_vacuum or after.auto_vacuum:
+def _find(before: btree.File, after: btree.File, wanted: Collection[str], trees: _Trees) -> frozenset[str]:
+    if _meaning(before) != _meaning(after) or before.auto_vacuum or after.auto_vacuum:
         raise btree.UnknownError
     pages, left_over = {}, after.pages
     for root in trees.roots:
@@ -135,7 +125,7 @@ def _find(one: int, other: int, wanted: Collection[str], trees: _Trees) -> froze
     # A page that only one of them has is none that is the same.
     differs = np.ones(max(before.pages, after.pages) + 1, dtype=bool)
     differs[: in_both + 1] = False
-    differs[list(_differing(one, other, before.page_bytes, in_both))] = True
+    differs[list(_differing(before, after, in_both))] = True
     same = frozenset(name for name in wanted if not differs[pages[trees.tables[name][0]]].any())
     if same:
         of_trees = np.concatenate(list(pages.values()))
@@ -147,25 +137,22 @@ def _find(one: int, other: int, wanted: Collection[str], trees: _Trees) -> froze
     return same
 
 
-def _differing(one: int, other: int, page_bytes: int, pages: int) -> Iterator[int]:
+def _meaning(file: btree.File) -> tuple[int, int, int]:
+    """What decides how the bytes of its pages are read."""
+    return file.page_bytes, file.usable_bytes, file.encoding
+
+
+def _differing(before: btree.File, after: btree.File, pages: int) -> Iterator[int]:
     """The numbers of those of the first *pages* that are not the same in both files."""
+    page_bytes = before.page_bytes
     words = [np.empty(_CHUNK_BYTES // 8, dtype=np.uint64) for _ in range(2)]
     for begin in range(0, pages * page_bytes, _CHUNK_BYTES):
         pieces.look()
         size = min(_CHUNK_BYTES, pages * page_bytes - begin)
-        for descriptor, into in zip((one, other), words, strict=True):
-            if os.preadv(descriptor, [into.data.cast("B")[:size]], begin) != size:
+        for file, into in zip((before, after), words, strict=True):
+            if os.preadv(file.descriptor, [into.data.cast("B")[:size]], begin) != size:
                 raise btree.UnknownError
         mine, theirs = (read[: size // 8] for read in words)
         if not np.array_equal(mine, theirs):
             rows = (mine != theirs).reshape(-1, page_bytes // 8).any(axis=1)
             yield from (begin // page_bytes + 1 + np.flatnonzero(rows)).tolist()
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
