@@ -3,15 +3,15 @@
     make bench-data        all sizes, several repetitions; writes docs/data-path-benchmark.{md,json,svg}
 
 All sides end with an fsync, all sources were read before (warm page cache), sides take turns, and
-before every measurement the folder is emptied and written out, and memory touched. The files are
+before every measurement the folder is emptied and written out, and memory filled. The files are
 made once.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import mmap
 import os
 import platform
 import resource
@@ -19,12 +19,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.data_path_report import markdown, picture
 from benchmarks.data_path_sources import Sources, make_sources
@@ -47,25 +50,35 @@ def in_use(sources: Sources) -> Iterator[None]:
 def prepare(folder: Path, sources: Sources) -> None:
     """The same start for everybody: an empty folder, nothing left to be written, sources in memory.
 
-    And as much memory at hand as the most greedy side needs: a virtual machine gives what is free
-    back to its host and pays for every page anew, seconds for a gigabyte.
+    And no memory that is free: a virtual machine gives that back to its host and pays for every page
+    anew, seconds for a gigabyte; who asks for pages last, pays most. What a machine that has been up for a
+    while keeps in its memory are files, whose pages cost little to take.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    touch_memory(3 * sources.size_bytes)
     os.sync()
+    fill_memory(folder.parent)
     for path in sources.paths:
         with path.open("rb") as stream:
             while stream.read(1 << 24):
                 pass
 
 
-def touch_memory(size_bytes: int) -> None:
-    """Have the machine hold *size_bytes* of memory, and let go of them."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    with closing(mmap.mmap(-1, size_bytes)) as memory:
-        for place in range(0, size_bytes, page):
-            memory[place] = 1
+def fill_memory(folder: Path) -> None:
+    """Have the machine's free memory hold pages of a file, which is gone with this process."""
+    hole, chunk = _hole(folder), bytearray(1 << 20)
+    # From where it was read last: what comes next is in no one's memory.
+    for _ in range(psutil.virtual_memory().free // len(chunk)):
+        if not hole.readinto(chunk):  # type: ignore[attr-defined]  # a raw file has it
+            hole.seek(0)
+
+
+@functools.cache
+def _hole(folder: Path) -> IO[bytes]:
+    """A file without content, much larger than any memory, that takes no room on the disk."""
+    hole = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # open as long as the process
+    hole.truncate(1 << 40)
+    return hole
 
 
 def sides(folder: Path, sources: Sources) -> dict[str, Callable[[], None]]:

@@ -1,12 +1,13 @@
 """Every folder under tests/cases is a set of databases: merged and proven, or refused as it says.
 
 A folder holds NAME.sql for each database, or NAME.py with `build(path)` where SQL alone cannot make
-it; or `make.py` where even the files are odd, see `test_made_case`. Each case is run twice: with its
-first database as the largest, which is copied by its pages, and as a smaller one, which is inserted
-row by row. What the unified file must hold is said by `tests/oracle.py`, which owes nothing to the
-proof. Optional files:
+it; or `make.py` where even the files are odd, see `test_made_case`. Each case is run with its first
+database as the largest, which is copied by its pages; as a smaller one, whose trees are appended where they
+can be; and as one that is inserted row by row. What the unified file must hold is said by `tests/oracle.py`,
+which owes nothing to the proof. Optional files:
 
 * expect_failure: what the refusal says (a regular expression);
+* expect_failure_by_rows: the same, where rows would have to be inserted;
 * lend_collations, lend_functions: names that the databases need and this process does not have.
 """
 
@@ -26,7 +27,8 @@ import pytest
 from tests.conftest import Done, build_database, look_at, unify, unify_without_privileges
 from tests.oracle import account_for, combine
 from unified_db.errors import SourceError, UsageError
-from unified_db.migration import standalone
+from unified_db.migration import page_trees, standalone
+from unified_db.migration.btree import UnknownError
 
 FOLDERS = sorted(p for p in (Path(__file__).parent / "cases").iterdir() if p.is_dir())
 CASES = [p for p in FOLDERS if not (p / "make.py").exists()]
@@ -34,15 +36,20 @@ MADE = [p for p in FOLDERS if (p / "make.py").exists()]
 PADDING = "CREATE TABLE {name} (b BLOB); INSERT INTO {name} VALUES (zeroblob({size}));"
 
 
-@pytest.mark.parametrize("position", ["by-pages", "by-rows"])
+@pytest.mark.parametrize("position", ["by-pages", "appended", "by-rows"])
 @pytest.mark.parametrize("wal", [False, True], ids=["rollback-journal", "wal"])
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
-def test_case(case: Path, wal: bool, position: str, tmp_path: Path) -> None:
+def test_case(case: Path, wal: bool, position: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if position == "by-rows":
+        # As where pages mean something else in the largest file.
+        monkeypatch.setattr(page_trees.Appender, "append", _refuse)
     sources = _build_sources(case, tmp_path, wal=wal, position=position)
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     target = tmp_path / "out" / "unified.db"
     target.parent.mkdir()
     expected = case / "expect_failure"
+    if position == "by-rows" and (case / "expect_failure_by_rows").exists():
+        expected = case / "expect_failure_by_rows"
     options = read_layout(case, tmp_path)
     if expected.exists():
         with pytest.raises((SourceError, UsageError), match=expected.read_text().strip()):
@@ -55,6 +62,10 @@ def test_case(case: Path, wal: bool, position: str, tmp_path: Path) -> None:
         if not any(options.values()):
             _require_the_same(case, sources, target, tmp_path / "out")
     assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def _refuse(*_: object) -> None:
+    raise UnknownError
 
 
 def _build_sources(case: Path, folder: Path, *, wal: bool, position: str) -> list[Path]:

@@ -12,9 +12,11 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,8 @@ Stamp = tuple[int, int, int, int, int]
 _CHUNK_BYTES = 8 << 20
 # What fits into a core's own cache is hashed while it is warm there.
 _READ_BYTES = 256 << 10
+# How soon a thread that waits for another sees that both are given up.
+_LOOK_S = 0.2
 _PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial(-wal|-shm|-journal)?$")
 
 
@@ -40,6 +44,66 @@ def digest_file(path: Path, told: Callable[[int], None] | None = None) -> str:
                 told(size)
             pieces.look()
     return digest.hexdigest()
+
+
+class DigestBehind:
+    """The SHA-256 of a file that is written from its start to its end, taken right behind its writer.
+
+    One thread writes and says how far it is, another one reads what is in memory still.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._stream: io.FileIO | None = None
+        self._final_bytes = 0
+        self._ended = False
+
+    def told(self, path: Path, told: Callable[[int], None] | None) -> Callable[[int], None]:
+        """What the writer of *path* calls for every chunk that stays as it is; it tells *told*, too."""
+
+        def reach(size_bytes: int) -> None:
+            with self._changed:
+                # Not by who reads it: the file may have got its name by then.
+                self._stream = self._stream or path.open("rb", buffering=0)
+                self._final_bytes += size_bytes
+                self._changed.notify()
+            if told is not None:
+                told(size_bytes)
+
+        return reach
+
+    def end(self) -> None:
+        """The writer's word that nothing more comes."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def take(self) -> str | None:
+        """The digest in hexadecimal, once the writer has ended; None where it was told of no chunk."""
+        digest, chunk, done_bytes = hashlib.sha256(), memoryview(bytearray(_READ_BYTES)), 0
+        try:
+            while (final_bytes := self._wait_for(done_bytes)) is not None:
+                assert self._stream is not None, "told of a chunk before the file was there"
+                size = self._stream.readinto(chunk[: min(final_bytes - done_bytes, len(chunk))])
+                if not size:
+                    raise EOFError(f"{self._stream.name} is shorter than its writer said")
+                digest.update(chunk[:size])
+                done_bytes += size
+                pieces.look()
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+        return digest.hexdigest() if done_bytes else None
+
+    def _wait_for(self, done_bytes: int) -> int | None:
+        """How much is final, once that is more than *done_bytes*; None where nothing more comes."""
+        with self._changed:
+            while self._final_bytes <= done_bytes:
+                if self._ended:
+                    return None
+                self._changed.wait(_LOOK_S)
+                pieces.look()
+            return self._final_bytes
 
 
 def stamp(path: Path) -> Stamp:
@@ -224,25 +288,35 @@ def link_durably(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
 
 
-def copy_content(source: Path, target: Path, told: Callable[[int], None] | None = None) -> None:
+def copy_content(
+    source: Path, target: Path, told: Callable[[int], None] | None = None, *, made: bool = False
+) -> None:
     """Copy the bytes of *source*, which nobody writes, into the new file *target*; not made durable.
 
     Stays inside the system's own memory, so it costs a third of reading and writing.
 
     Args:
         source: Any regular file.
-        target: Must not exist.
+        target: Must not exist, unless it was *made* for this; what comes behind may be there already.
         told: Is given the number of bytes after every chunk.
+        made: Whether it was.
     """
     with source.open("rb") as reader:
-        copy_open(reader.fileno(), target, os.fstat(reader.fileno()).st_size, told)
+        copy_open(reader.fileno(), target, os.fstat(reader.fileno()).st_size, told, made=made)
 
 
-def copy_open(reader: int, target: Path, size_bytes: int, told: Callable[[int], None] | None = None) -> None:
+def copy_open(
+    reader: int,
+    target: Path,
+    size_bytes: int,
+    told: Callable[[int], None] | None = None,
+    *,
+    made: bool = False,
+) -> None:
     """As :func:`copy_content`, for the first *size_bytes* of what the descriptor *reader* has open."""
     os.lseek(reader, 0, os.SEEK_SET)
     left = size_bytes
-    with target.open("xb") as writer:
+    with target.open("r+b" if made else "xb") as writer:
         writeback = Writeback(writer.fileno())
         while left:
             copied = _copy_chunk(reader, writer.fileno(), min(left, _CHUNK_BYTES))

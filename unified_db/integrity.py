@@ -51,6 +51,16 @@ def check_integrity(conn: sqlite3.Connection) -> Integrity:
     return _sorted_out(found + [line for line in free if line not in found])
 
 
+def problems_of_its_own(conn: sqlite3.Connection) -> list[str]:
+    """The damage in what main has beside anybody's tables: schema, free pages, SQLite's own tables."""
+    there = [n for n in ("sqlite_sequence", *sqlite.STATISTICS) if sqlite.has_table(conn, n)]
+    try:
+        found = [line for name in there for line in _lines(conn, "integrity_check", name)]
+        return found + _of_free_pages(conn)
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+
+
 def integrity_problems(conn: sqlite3.Connection) -> list[str]:
     """The damage in main, empty where there is none."""
     return list(check_integrity(conn).damage)

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -96,6 +96,10 @@ def _first_look(conn: sqlite3.Connection, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         conn.close()
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:
+        # Python's, of the message in which SQLite quotes what is wrong with the schema.
+        conn.close()
+        raise translate(sqlite3.DatabaseError("malformed database schema"), path) from error
 
 
 def translate(error: sqlite3.Error, path: Path) -> SourceError:
@@ -215,13 +219,16 @@ def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], 
         source.execute("ROLLBACK")
 
 
-def foreign_key_violations(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
-    """How many rows of each table of *schema* refer to a parent that is not there, where any do.
+def foreign_key_violations(
+    conn: sqlite3.Connection, schema: str = "main", only: Collection[str] | None = None
+) -> dict[str, int]:
+    """How many rows of each table of *schema*, or of those of *only*, lack their parent, where any do.
 
     A foreign key whose parent cannot be looked up at all (no such column, none that is unique, or
     in the order of a collation that only the application has) counts as one.
     """
-    counts = {name: _violations_of(conn, name, schema) for name in tables(conn, schema)}
+    asked = tables(conn, schema) if only is None else only
+    counts = {name: _violations_of(conn, name, schema) for name in asked}
     return {name: count for name, count in counts.items() if count}
 
 

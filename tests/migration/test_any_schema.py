@@ -53,6 +53,9 @@ class Schema:
     with_rowid: bool
 
 
+ways = st.sampled_from(["by pages", "appended", "by rows"])
+
+
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -120,8 +123,9 @@ def indexes(draw: st.DrawFn, table: str, columns: list[str], number: int) -> str
     return f"CREATE INDEX unify_i{number} ON {quoted(table)} ({by}{also}){where}"
 
 
-def build(path: Path, schema: Schema, *, padding: int) -> None:
+def build(path: Path, schema: Schema, *, padding: int, page_bytes: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute(f"PRAGMA page_size={page_bytes}")
         for statement in schema.statements:
             conn.execute(statement)
         targets = [*(["rowid"] if schema.with_rowid else []), *map(quoted, schema.columns)]
@@ -140,8 +144,11 @@ def build(path: Path, schema: Schema, *, padding: int) -> None:
         conn.execute("ANALYZE")
 
 
-def merge_both(folder: Path, schema: Schema, *, by_pages: bool) -> tuple[Backups, UnifiedFile]:
-    build(folder / "app.db", schema, padding=200_000 if by_pages else 0)
+def merge_both(folder: Path, schema: Schema, *, carried: str) -> tuple[Backups, UnifiedFile]:
+    padding = 200_000 if carried == "by pages" else 0
+    # Rows are inserted where the pages are not those of the other file.
+    page_bytes = 8192 if carried == "by rows" else 4096
+    build(folder / "app.db", schema, padding=padding, page_bytes=page_bytes)
     with closing(sqlite3.connect(folder / "other.db", isolation_level=None)) as conn:
         conn.execute("CREATE TABLE unify_other (b)")
         conn.execute("INSERT INTO unify_other VALUES (zeroblob(100000))")
@@ -163,13 +170,13 @@ def usable(schema: Schema) -> bool:
 
 
 @bounded
-@given(schema=schemas(), by_pages=st.booleans())
-def test_merge_then_validate_is_open(schema: Schema, by_pages: bool) -> None:
+@given(schema=schemas(), carried=ways)
+def test_merge_then_validate_is_open(schema: Schema, carried: str) -> None:
     assume(usable(schema))
     note("; ".join(schema.statements))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        backups, unified = merge_both(folder, schema, by_pages=by_pages)
+        backups, unified = merge_both(folder, schema, carried=carried)
         assert validate.validate(backups, unified).failures == ()
         wanted = combine([account_for(folder / "app.db"), account_for(folder / "other.db")])
         assert account_for(unified.path) == wanted
@@ -209,14 +216,14 @@ def mutations(draw: st.DrawFn, schema: Schema) -> str:
 
 
 @bounded
-@given(data=st.data(), schema=schemas(), by_pages=st.booleans())
-def test_one_mutation_closes_the_gate_by_name(data: st.DataObject, schema: Schema, by_pages: bool) -> None:
+@given(data=st.data(), schema=schemas(), carried=ways)
+def test_one_mutation_closes_the_gate_by_name(data: st.DataObject, schema: Schema, carried: str) -> None:
     assume(usable(schema))
     mutation = data.draw(mutations(schema))
     note("; ".join(schema.statements))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        backups, unified = merge_both(folder, schema, by_pages=by_pages)
+        backups, unified = merge_both(folder, schema, carried=carried)
         before = account_for(unified.path)
         damaged = Path(shutil.copyfile(unified.path, folder / "damaged.db"))
         with closing(sqlite3.connect(damaged, isolation_level=None)) as conn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
@@ -14,7 +13,7 @@ import pytest
 
 from tests.migration.ledger_application import integrity
 from tests.migration.many_pages import TABLES, act, fill, rows
-from unified_db.migration import backup, btree, compare, merge, same_pages, validate
+from unified_db.migration import backup, compare, merge, page_trees, same_pages, validate
 from unified_db.migration.backup import PlainSource
 
 _ALL = {"t", "large", "sequence", "keyed"}
@@ -71,40 +70,35 @@ def test_no_table_that_differs_is_called_the_same(tmp_path: Path, seed: int) -> 
     for _ in range(chance.randrange(3)):
         flip_a_bit(after, chance, page_bytes)
     mine, theirs = content(before), content(after)
-    same = same_pages.find_same(before, after, _ALL)
+    same = same_pages.find_same(before, after, _ALL).tables
     assert mine is not None
     if theirs is not None:
         assert {name for name in same & mine.keys() if mine[name] != theirs[name]} == set()
-
-
-def is_chained(file: btree.File, page: int, leaves: list[int]) -> bool:
-    try:
-        btree.require_chained(file, {page}, leaves)
-    except btree.UnknownError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("first_byte", [None, 2, 5, 10, 13], ids=str)
 def test_a_bit_anywhere_in_a_chain_of_overflow_pages_is_seen(tmp_path: Path, first_byte: int | None) -> None:
     """Where its first byte makes it look like a page of a tree, too."""
     before = made(tmp_path / "before.db", count=40)
-    with before.open("rb") as stream:
-        file = btree.File(stream.fileno())
-        with closing(sqlite3.connect(before)) as conn:
-            (root,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'large'").fetchone()
-        leaves = btree.tree_pages(file, root).tolist()
-        pages = [p for p in range(1, file.pages + 1) if is_chained(file, p, leaves)]
+    file, tree = tree_of(before, "large")
+    pages = [p for p in tree.pages.tolist() if file.content[(p - 1) * file.page_bytes] == 0]
     assert len(pages) > 50
-    assert same_pages.find_same(before, Path(shutil.copyfile(before, tmp_path / "after.db")), _ALL) == _ALL
+    after = Path(shutil.copyfile(before, tmp_path / "after.db"))
+    assert same_pages.find_same(before, after, _ALL).tables == _ALL
     for page in random.Random(1).sample(pages, 25):
         changed = bytearray(before.read_bytes())
         begin = (page - 1) * file.page_bytes
         changed[begin + 4] ^= 1
         if first_byte is not None:
             changed[begin] = first_byte
-        (tmp_path / "after.db").write_bytes(changed)
-        assert "large" not in same_pages.find_same(before, tmp_path / "after.db", _ALL)
+        after.write_bytes(changed)
+        assert "large" not in same_pages.find_same(before, after, _ALL).tables
+
+
+def tree_of(path: Path, name: str) -> tuple[page_trees.PageFile, page_trees.Tree]:
+    file = page_trees.PageFile(path)
+    (root,) = (row.root for row in page_trees.schema_rows(path) if row.name == name)
+    return file, file.walk(root)
 
 
 def merged(tmp_path: Path, largest: Path, other: Path) -> tuple[backup.Backups, merge.UnifiedFile]:
@@ -121,8 +115,12 @@ def other_source(path: Path) -> Path:
     return path
 
 
-def test_of_the_largest_source_no_row_is_compared_and_of_the_others_every_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("page_bytes", "by_rows"),
+    [pytest.param(4096, [], id="pages-alike"), pytest.param(8192, ["notes"], id="pages-of-another-size")],
+)
+def test_no_row_is_compared_where_the_pages_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int, by_rows: list[str]
 ) -> None:
     compared = []
     find_differences = compare.find_differences
@@ -131,21 +129,44 @@ def test_of_the_largest_source_no_row_is_compared_and_of_the_others_every_one(
         compared.append(table.name)  # type: ignore[attr-defined]
         return find_differences(conn, table, **options)  # type: ignore[arg-type]
 
-    backups, unified = merged(tmp_path, made(tmp_path / "large.db"), other_source(tmp_path / "other.db"))
+    largest = made(tmp_path / "large.db", settings=f"PRAGMA page_size={page_bytes};")
+    backups, unified = merged(tmp_path, largest, other_source(tmp_path / "other.db"))
     monkeypatch.setattr(compare, "find_differences", noted)
     assert validate.validate(backups, unified).passed
-    assert compared == ["notes"]
+    assert compared == by_rows
 
 
-def test_nothing_is_said_of_what_has_no_page_in_common(tmp_path: Path) -> None:
+def test_a_whole_file_is_in_another_where_every_tree_is_and_nothing_else_is_used(tmp_path: Path) -> None:
     backups, unified = merged(tmp_path, made(tmp_path / "large.db"), other_source(tmp_path / "other.db"))
-    assert [same_pages.find_same(b.path, unified.path, _ALL) for b in backups.items] == [frozenset(), _ALL]
+    found = [same_pages.find_same(b.path, unified.path, {*_ALL, "notes"}, whole=True) for b in backups.items]
+    assert found == [same_pages.Same(frozenset({"notes"}), True), same_pages.Same(frozenset(_ALL), True)]
 
 
-@pytest.mark.parametrize("settings", ["PRAGMA auto_vacuum=1;", "PRAGMA auto_vacuum=2;"])
-def test_nothing_is_said_where_pages_point_at_others(tmp_path: Path, settings: str) -> None:
-    before = made(tmp_path / "before.db", settings=settings)
-    assert same_pages.find_same(before, before, _ALL) == frozenset()
+@pytest.mark.parametrize(
+    "damage",
+    ["DROP INDEX by_name", "UPDATE large SET name = name || 'x' WHERE rowid = 1", "DELETE FROM keyed"],
+)
+def test_one_tree_that_differs_is_enough_for_it_not_to_be_whole(tmp_path: Path, damage: str) -> None:
+    before = made(tmp_path / "before.db")
+    after = Path(shutil.copyfile(before, tmp_path / "after.db"))
+    assert same_pages.find_same(before, after, _ALL, whole=True).whole
+    with closing(sqlite3.connect(after, isolation_level=None)) as conn:
+        conn.execute(damage)
+    assert not same_pages.find_same(before, after, _ALL, whole=True).whole
+
+
+def test_a_page_that_nothing_uses_keeps_a_file_from_being_whole(tmp_path: Path) -> None:
+    before = made(tmp_path / "before.db")
+    with before.open("ab") as stream:
+        stream.write(bytes(4096))
+    damaged(before, 28, struct.pack(">I", before.stat().st_size // 4096))
+    assert integrity(before) != "ok"
+    assert not same_pages.find_same(before, before, _ALL, whole=True).whole
+
+
+def test_pages_that_point_at_others_are_accounted_for_by_sqlite_alone(tmp_path: Path) -> None:
+    before = made(tmp_path / "before.db", settings="PRAGMA auto_vacuum=1;")
+    assert same_pages.find_same(before, before, _ALL, whole=True) == same_pages.Same(frozenset(_ALL), False)
 
 
 def test_a_table_that_begins_elsewhere_or_is_defined_otherwise_is_left_to_the_rows(tmp_path: Path) -> None:
@@ -155,7 +176,7 @@ def test_a_table_that_begins_elsewhere_or_is_defined_otherwise_is_left_to_the_ro
         conn.execute("ALTER TABLE t RENAME v TO w")
         conn.execute("DROP TABLE sequence")
         conn.execute("CREATE TABLE sequence (k INTEGER PRIMARY KEY AUTOINCREMENT, v)")
-    assert same_pages.find_same(before, after, _ALL) == {"large", "keyed"}
+    assert same_pages.find_same(before, after, _ALL).tables == {"large", "keyed"}
 
 
 def damaged(path: Path, place: int, content: bytes) -> Path:
@@ -180,7 +201,7 @@ def test_where_sqlite_leaves_free_pages_out_of_its_check_being_free_excuses_noth
     damaged(before, (trunk - 1) * 4096 + 8, struct.pack(">I", 3))
     after = damaged(Path(shutil.copyfile(before, tmp_path / "after.db")), 2 * 4096 + 100, b"x")
     assert integrity(after) == "ok"
-    assert same_pages.find_same(before, after, {"large"}) == frozenset()
+    assert same_pages.find_same(before, after, {"large"}) == same_pages.Same()
 
 
 def test_nothing_is_said_of_a_file_whose_last_page_is_cut_off(tmp_path: Path) -> None:
@@ -193,7 +214,7 @@ def test_nothing_is_said_of_a_file_whose_last_page_is_cut_off(tmp_path: Path) ->
     damaged(before, 92, b"\0\0\0\0")
     after = damaged(Path(shutil.copyfile(before, tmp_path / "after.db")), before.stat().st_size - 900, b"x")
     assert integrity(after) == "ok"
-    assert same_pages.find_same(before, after, {"large"}) == frozenset()
+    assert same_pages.find_same(before, after, {"large"}) == same_pages.Same()
 
 
 @pytest.mark.parametrize(
@@ -220,25 +241,4 @@ def test_nothing_is_said_where_a_row_of_the_schema_means_something_else(tmp_path
     with closing(sqlite3.connect(before, isolation_level=None)) as conn:
         conn.execute("PRAGMA writable_schema=ON")
         conn.execute(f"INSERT INTO sqlite_schema VALUES {row.format(page=7)}")
-    assert same_pages.find_same(before, before, _ALL) == frozenset()
-
-
-def test_a_chain_that_leads_to_itself_is_not_followed_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = tmp_path / "before.db"
-    with closing(sqlite3.connect(before, isolation_level=None)) as conn:
-        conn.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(3000000));")
-    with before.open("r+b") as stream:
-        stream.truncate(40 * 4096)
-    damaged(before, 2 * 4096, struct.pack(">I", 3))
-    read, pread = [], os.pread
-
-    def noted(descriptor: int, size: int, offset: int) -> bytes:
-        read.append(offset)
-        return pread(descriptor, size, offset)
-
-    monkeypatch.setattr(os, "pread", noted)
-    with before.open("rb") as stream, pytest.raises(btree.UnknownError):
-        btree.require_chained(btree.File(stream.fileno()), {30}, [2])
-    assert len(read) < 60
+    assert same_pages.find_same(before, before, _ALL) == same_pages.Same()

@@ -168,13 +168,18 @@ async def _converse(path: Path) -> None:
                 await saver.aput_writes(config, [("messages", "x")], "task")
 
 
-@pytest.fixture(scope="module", params=["application-by-pages", "application-by-rows"])
+@pytest.fixture(
+    scope="module", params=["application-by-pages", "application-appended", "application-by-rows"]
+)
 def merged(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Backups, UnifiedFile]:
-    """Both ways in which a file is carried: the larger by its pages, the other row by row."""
+    """All ways in which a file is carried: the larger by its pages, the other tree by tree or row by row."""
     folder = tmp_path_factory.mktemp("merged")
     with closing(sqlite3.connect(folder / "app.db")) as conn:
+        if request.param == "application-by-rows":
+            # Not that of the other file.
+            conn.execute("PRAGMA page_size=8192")
         conn.executescript(APP)
     asyncio.run(_converse(folder / "memory.db"))
     larger = "app.db" if request.param == "application-by-pages" else "memory.db"

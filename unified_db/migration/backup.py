@@ -11,7 +11,8 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -65,6 +66,28 @@ class PlainSource:
     threads: tuple[str, ...] = ()
 
 
+class Digests:
+    """Digests of copies, each taken by a thread of *hands* right behind who writes the copy."""
+
+    def __init__(self, hands: pieces.Crew) -> None:
+        self._hands = hands
+        self._taken: dict[Path, Future[str | None]] = {}
+
+    @contextlib.contextmanager
+    def begun(self, copy: Path) -> Iterator[files.DigestBehind]:
+        """That of *copy* for the block in which it is written; it may still be taken afterwards."""
+        behind = files.DigestBehind()
+        self._taken[copy] = self._hands.start(behind.take)
+        try:
+            yield behind
+        finally:
+            behind.end()
+
+    def take(self, copy: Path) -> str | None:
+        """The digest of *copy*, once it is there; None where none was begun."""
+        return pieces.result_of(self._taken[copy]) if copy in self._taken else None
+
+
 def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.0) -> Backups:
     """Copy all *sources* as they were at one instant, with what is in their WALs.
 
@@ -93,15 +116,18 @@ def take_backups(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
         raise
 
 
-def copy_sources(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.0) -> Backups:
+def copy_sources(
+    sources: Sequence[Source], into: Path, *, timeout_s: float = 5.0, digests: Digests | None = None
+) -> Backups:
     """As :func:`take_backups`, but the copies are neither checked nor durable yet and have no digest.
 
-    For who has other work to do with them meanwhile; :func:`check_copies` does the rest.
+    For who has other work to do with them meanwhile; :func:`check_copies` does the rest. With *digests*
+    these are begun with the copies.
     """
     started = time.monotonic()
     targets = _name_targets(sources, into)
     try:
-        taken_at, lock_ms = _copy_one_instant(sources, targets, timeout_s=timeout_s)
+        taken_at, lock_ms = _copy_one_instant(sources, targets, timeout_s=timeout_s, digests=digests)
         items = tuple(_unchecked(s, t) for s, t in zip(sources, targets, strict=True))
     except BaseException:
         _remove(targets)
@@ -110,8 +136,15 @@ def copy_sources(sources: Sequence[Source], into: Path, *, timeout_s: float = 5.
     return Backups(taken_at=taken_at, lock_ms=round(lock_ms, 3), seconds=seconds, items=items)
 
 
-def check_copies(copies: Backups) -> Backups:
+def check_copies(
+    copies: Backups, *, digests: Digests | None = None, proven_later: Collection[Path] = ()
+) -> Backups:
     """*copies* with their digests, durable, and each one found intact.
+
+    Args:
+        copies: Made by :func:`copy_sources`.
+        digests: Those begun there.
+        proven_later: Copies that the caller finds intact, by :func:`require_intact_copy` or otherwise.
 
     Raises:
         SourceError: A source is damaged.
@@ -123,17 +156,18 @@ def check_copies(copies: Backups) -> Backups:
     tally = pieces.Tally("backup", round((cost + 1) * sizes))
     tally.add(round(cost * sizes))
     by_size = sorted(copies.items, key=lambda c: c.size_bytes, reverse=True)
-    digests: dict[Path, str] = {}
+    found: dict[Path, str] = {}
 
     def digest(copy: Backup) -> None:
-        digests[copy.path] = files.digest_file(copy.path, tally.add)
+        begun = digests.take(copy.path) if digests else None
+        found[copy.path] = begun or files.digest_file(copy.path, tally.add)
 
     work = [partial(_settle, c.path) for c in copies.items]
     work += [partial(digest, c) for c in by_size]
-    work += [partial(_require_intact_copy, c) for c in by_size]
+    work += [partial(require_intact_copy, c) for c in by_size if c.path not in proven_later]
     # Settling only waits for the disk.
     pieces.do_together(work, threads=pieces.cores() + len(copies.items))
-    items = tuple(c.model_copy(update={"sha256": digests[c.path]}) for c in copies.items)
+    items = tuple(c.model_copy(update={"sha256": found[c.path]}) for c in copies.items)
     seconds = copies.seconds + time.monotonic() - started
     return copies.model_copy(update={"items": items, "seconds": seconds})
 
@@ -149,11 +183,11 @@ def _remove(copies: Sequence[Path]) -> None:
 
 
 def _copy_one_instant(
-    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float
+    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float, digests: Digests | None
 ) -> tuple[datetime, float]:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _try_one_instant(sources, targets, timeout_s=timeout_s)
+            return _try_one_instant(sources, targets, timeout_s=timeout_s, digests=digests)
         except SourceChangedError as error:
             # Somebody opened a file that was still: from now on it is read as one in use.
             if attempt == _ATTEMPTS:
@@ -163,7 +197,7 @@ def _copy_one_instant(
 
 
 def _try_one_instant(
-    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float
+    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float, digests: Digests | None
 ) -> tuple[datetime, float]:
     with contextlib.ExitStack() as stack:
         # All that is done by hand comes before the first connection, and on still files alone after it.
@@ -175,7 +209,7 @@ def _try_one_instant(
         raw = {path: live for path, live in beside.items() if live is not None and live.is_known}
         cost = _COPIED_LIVE if readers.keys() - raw.keys() else _COPIED_STILL
         total_bytes = access.total_bytes([h.path for h in held])
-        tally = pieces.Tally("backup", round((1 + cost) * total_bytes))
+        tally = pieces.Tally("backup", round((cost if digests else 1 + cost) * total_bytes))
         pieces.do_together(
             [
                 partial(
@@ -185,6 +219,7 @@ def _try_one_instant(
                     target,
                     lambda n: tally.add(round(n * cost)),
                     live=raw.get(item.path),
+                    digests=digests,
                 )
                 for item, target in zip(held, targets, strict=True)
             ]
@@ -207,10 +242,15 @@ def _copy_whole(
     told: Callable[[int], None],
     *,
     live: LiveFile | None,
+    digests: Digests | None,
 ) -> None:
     # Its name says that all of it is there, not that it would survive a power cut: that is seen to
     # with the checks, and nobody but this run knows of it before.
-    with files.partial_file(target) as unfinished:
+    with files.partial_file(target) as unfinished, contextlib.ExitStack() as stack:
+        # What SQLite writes, it writes in no order.
+        if digests and (live is not None or (reader is None and not held.leftovers)):
+            behind = stack.enter_context(digests.begun(target))
+            told = behind.told(unfinished, told)
         _copy(held, reader, unfinished, told, live=live)
         unfinished.chmod(0o600)
 
@@ -405,7 +445,7 @@ def _reader(path: Path, stack: contextlib.ExitStack, *, timeout_s: float) -> sql
 
 def _check(source: Source, copy: Path) -> Backup:
     unchecked = _unchecked(source, copy)
-    _require_intact_copy(unchecked)
+    require_intact_copy(unchecked)
     return unchecked.model_copy(update={"sha256": files.digest_file(copy)})
 
 
@@ -422,7 +462,12 @@ def _unchecked(source: Source, copy: Path) -> Backup:
     )
 
 
-def _require_intact_copy(copy: Backup) -> None:
+def require_intact_copy(copy: Backup) -> None:
+    """Return where *copy* passes `integrity_check`.
+
+    Raises:
+        SourceError: Its source is damaged.
+    """
     with sqlite.closing(sqlite.connect_frozen(copy.path)) as conn:
         _require_intact(conn, copy.source)
     log.info("backup: %s, %s bytes, integrity ok", copy.label, f"{copy.size_bytes:,}")

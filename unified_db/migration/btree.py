@@ -216,38 +216,11 @@ def _account_for(file: File, is_written: NDArray[np.bool_], found: _Tables) -> N
     left = {p for p in rest if not _is_index(file.read(p))}
     if left:
         left -= free_pages(file)
-    require_chained(file, left, found.leaves)
+    _require_chained(file, left, found.leaves)
 
 
 def _is_index(content: bytes) -> bool:
     return content[0] in (_INNER_INDEX, _LEAF_INDEX)
-
-
-def tree_pages(file: File, root: int) -> NDArray[np.intp]:
-    """All pages of the tree at *root*, of a table or an index, without overflow pages.
-
-    Raises:
-        UnknownError: It is no tree.
-    """
-    found, level = [np.array([root], dtype=np.intp)], [root]
-    left = file.pages
-    for _ in range(_inner_levels(file, root)):
-        below = []
-        for page in level:
-            content = file.read(page)
-            if _kind(page, content) not in _INNER:
-                raise UnknownError
-            below.append(_children(page, content)[0])
-            left -= len(below[-1])
-            # No page has two parents.
-            if left < 0:
-                raise UnknownError
-        found.append(np.concatenate(below))
-        level = found[-1].tolist()
-    pages = np.concatenate(found)
-    if pages.min() < 1 or pages.max() > file.pages:
-        raise UnknownError
-    return pages
 
 
 def free_pages(file: File) -> set[int]:
@@ -269,7 +242,7 @@ def free_pages(file: File) -> set[int]:
     return free
 
 
-def require_chained(file: File, pages: set[int], leaves: Iterable[int]) -> None:
+def _require_chained(file: File, pages: set[int], leaves: Iterable[int]) -> None:
     """Return where each of *pages* is in a chain of overflow pages that begins on one of *leaves*.
 
     Leaves of an index, and inner pages, are looked over.

@@ -9,6 +9,7 @@ from typing import Any
 
 from unified_db import sqlite
 from unified_db.errors import SourceError
+from unified_db.migration.page_trees import SchemaRow
 from unified_db.migration.records import Backup, SchemaObject
 from unified_db.sqlite import STATISTICS, Table, quote_name
 from unified_db.standins import StandIns
@@ -96,6 +97,33 @@ def write_schema_rows(
             f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
             "VALUES (?, ?, ?, 0, ?)",
             (item.kind, item.name, item.table, item.sql),
+        )
+    # RESET also makes SQLite read the schema again.
+    conn.execute("PRAGMA writable_schema=RESET")
+
+
+def adopt_trees(
+    conn: sqlite3.Connection,
+    rows: Iterable[SchemaRow],
+    pairs: Iterable[tuple[SchemaObject, SchemaObject]],
+) -> None:
+    """Write tables and indexes into the schema of main whose trees are in its file already.
+
+    Args:
+        conn: Nobody else may use its database.
+        rows: As their own file has them, but for the roots.
+        pairs: Each object as it was there, and as it shall be.
+    """
+    placed: dict[tuple[str, str], SchemaObject] = {(old.kind, old.name): new for old, new in pairs}
+    renamed = {name: new.name for (_, name), new in placed.items() if name != new.name}
+    conn.execute("PRAGMA writable_schema=ON")
+    for row in rows:
+        new = placed.get((row.kind, row.name))
+        name = new.name if new else _index_name(row.table, row.name, renamed)
+        table = new.table if new else renamed.get(row.table, row.table)
+        conn.execute(
+            "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
+            (row.kind, name, table, row.root, new.sql if new else None),
         )
     # RESET also makes SQLite read the schema again.
     conn.execute("PRAGMA writable_schema=RESET")
@@ -221,6 +249,14 @@ def copy_sequences(
         )
 
 
+def make_counters(conn: sqlite3.Connection) -> None:
+    """Have main have `sqlite_sequence`."""
+    if not sqlite.has_table(conn, "sqlite_sequence"):
+        # The only way to make SQLite's own table; it stays when the last table that needs it goes.
+        conn.execute("CREATE TABLE main.unify_db_counter (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        conn.execute("DROP TABLE main.unify_db_counter")
+
+
 def copy_orphan_sequences(conn: sqlite3.Connection, *, from_schema: str) -> None:
     """Copy the counters in *from_schema* of tables that no longer exist, unless main has such a table.
 
@@ -229,10 +265,7 @@ def copy_orphan_sequences(conn: sqlite3.Connection, *, from_schema: str) -> None
     if not sqlite.has_table(conn, "sqlite_sequence", from_schema):
         return
     schema = quote_name(from_schema)
-    if not sqlite.has_table(conn, "sqlite_sequence"):
-        # The only way to make SQLite's own table; it stays when the last table that needs it goes.
-        conn.execute("CREATE TABLE main.unify_db_counter (id INTEGER PRIMARY KEY AUTOINCREMENT)")
-        conn.execute("DROP TABLE main.unify_db_counter")
+    make_counters(conn)
     known = " UNION ".join(
         f"SELECT name FROM {s}.sqlite_schema WHERE type = 'table'" for s in (schema, "main")
     )

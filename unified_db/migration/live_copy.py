@@ -21,6 +21,7 @@ import contextlib
 import os
 import sqlite3
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ class LiveFile:
 
         Args:
             into: Must not exist.
-            told: Is given the number of bytes after every chunk.
+            told: Is given the number of bytes after every chunk, which stays as it is then.
 
         Raises:
             SourceChangedError: The WAL is another one. Transient.
@@ -88,24 +89,52 @@ class LiveFile:
         size_bytes = os.fstat(self._file).st_size
         if snapshot.pages is not None:
             size_bytes = min(size_bytes, snapshot.pages * snapshot.page_bytes)
-        files.copy_open(self._file, into, size_bytes, told)
-        if snapshot.moved < snapshot.frames:
-            self._add_frames(into, snapshot)
+        frames = self._frames(snapshot)
+        done_bytes = 0
 
-    def _add_frames(self, into: Path, snapshot: _Snapshot) -> None:
+        def amend(copied_bytes: int) -> None:
+            nonlocal done_bytes
+            done_bytes += copied_bytes
+            self._write_frames(into, frames, snapshot.page_bytes, until_bytes=done_bytes)
+            if told is not None:
+                told(copied_bytes)
+
+        files.copy_open(self._file, into, size_bytes, amend)
+        # What the file has not got at all.
+        if frames:
+            amend(((snapshot.pages or 0) * snapshot.page_bytes) - done_bytes)
+
+    def _frames(self, snapshot: _Snapshot) -> deque[tuple[int, int]]:
+        """The pages that are to be taken from the WAL, in their order, and where in it each one is."""
+        if snapshot.moved >= snapshot.frames:
+            return deque()
         frame_bytes = wal.FRAME_HEADER_BYTES + snapshot.page_bytes
-        with files.sidecar(self._path, "-wal").open("rb") as log, into.open("r+b") as copy:
-            last: dict[int, int] = {}
+        last: dict[int, int] = {}
+        with self._wal.open("rb") as log:
             for frame in range(snapshot.moved, snapshot.frames):
                 at = wal.HEADER_BYTES + frame * frame_bytes
                 page, _, salts = _FRAME_HEAD.unpack(os.pread(log.fileno(), _FRAME_HEAD.size, at))
                 if salts != snapshot.salts:
                     raise _changed(self._path)
-                last[page] = at
-            for page, at in last.items():
                 if page <= (snapshot.pages or 0):
-                    content = os.pread(log.fileno(), snapshot.page_bytes, at + wal.FRAME_HEADER_BYTES)
-                    os.pwrite(copy.fileno(), content, (page - 1) * snapshot.page_bytes)
+                    last[page] = at + wal.FRAME_HEADER_BYTES
+        return deque(sorted(last.items()))
+
+    @property
+    def _wal(self) -> Path:
+        return files.sidecar(self._path, "-wal")
+
+    def _write_frames(
+        self, into: Path, frames: deque[tuple[int, int]], page_bytes: int, *, until_bytes: int
+    ) -> None:
+        """Take those of *frames* that belong before *until_bytes*, and write them to *into*."""
+        if not frames or frames[0][0] * page_bytes > until_bytes:
+            return
+        with self._wal.open("rb") as log, into.open("r+b") as copy:
+            while frames and frames[0][0] * page_bytes <= until_bytes:
+                page, at = frames.popleft()
+                content = os.pread(log.fileno(), page_bytes, at)
+                os.pwrite(copy.fileno(), content, (page - 1) * page_bytes)
 
 
 @contextlib.contextmanager

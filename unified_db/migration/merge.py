@@ -1,4 +1,4 @@
-"""Builds the unified file from the backups: the largest by its pages, the others row by row.
+"""Builds the unified file from the backups: the largest by its pages, the others tree by tree or row by row.
 
 Nothing here reads a source; backups are files of ours that nobody else writes.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from unified_db import files, pieces, sqlite
 from unified_db.errors import SourceError
-from unified_db.migration import compare, copy, langgraph, unions
+from unified_db.migration import compare, copy, langgraph, page_trees, unions
+from unified_db.migration.btree import UnknownError
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.layout import SourceLayout, place_backup
+from unified_db.migration.page_trees import Appender, SchemaRow
 from unified_db.migration.records import Backup, Backups, Layout, SchemaObject, TableFacts, UnifiedFile
 from unified_db.sqlite import Table, quote_name
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 # What a byte costs against one that is copied by its page.
 _ROW_BY_ROW = 8
 _TRANSFERRED = 3.5
+_APPENDED = 1.5
 _DIGESTED = 0.7
 
 
@@ -35,9 +39,10 @@ class _NeedsItsPagesError(SourceError):
     def __init__(self, backup: Backup, why: str) -> None:
         super().__init__(
             f"{backup.label} cannot be inserted into another file: {why}",
-            hint="Nothing was written. One source of this kind is carried by its pages, where nothing is "
-            "computed; this is the second. Drop what needs it (the message names it) from one of the "
-            "sources and create it again in the unified file from the application, or leave it out.",
+            hint="Nothing was written. The largest source is carried by its pages, where nothing is "
+            "computed, and so are those with its page size, unless tables are united. Give this one "
+            "that page size from the application (`PRAGMA page_size`, then `VACUUM`), or drop what needs "
+            "it (the message names it) and create it again in the unified file.",
         )
         self.backup = backup
 
@@ -46,14 +51,15 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
     """Merge all *backups* into the new file *into*, which appears whole or not at all.
 
     The largest backup is copied by its pages, so its rows, rowids and free pages are as they
-    were; of the others every object is made with its stored definition, every row copied by
-    column name with its rowid, and the AUTOINCREMENT counters set to what they were. A backup whose
-    rows cannot be inserted here (an index in an order that only the application knows, a row that
+    were. The tables and indexes of another are appended by their pages where these mean the same in that
+    file. Else, and where tables are united, every object is made with its stored definition, and every row
+    copied by column name with its rowid. The AUTOINCREMENT counters are set to what they were. A backup
+    whose rows cannot be inserted here (an index in an order that only the application knows, a row that
     breaks a NOT NULL) takes the place of the largest.
 
     Raises:
         SourceError: The same name is in two backups, their text encodings differ, or more than one
-            can only be carried by its pages.
+            can only be carried by its pages and these are not of one size.
 
     Reads and writes every page once, or twice where the largest had to give up its place.
     """
@@ -99,10 +105,9 @@ def _build(
 ) -> tuple[TableFacts, ...]:
     """Make *into* from the pages of the first and the rows of the others."""
     base, *others = ordered
-    cost = _row_cost(others)
+    cost = _row_cost(base, others, backups.layout)
     with files.partial_file(into) as unfinished:
-        files.copy_content(base.path, unfinished, tally.add)
-        unfinished.chmod(0o600)
+        appended = _copy_pages(ordered, places, unfinished, tally, cost)
         try:
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
             with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:
@@ -112,7 +117,7 @@ def _build(
                 copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
                 _leave_to_homes(conn, backups.layout, places[base.label])
                 for other in others:
-                    _add(conn, other, places[other.label])
+                    _add(conn, other, places[other.label], appended[other.label])
                 _unite(conn, backups, list(places.values()))
                 langgraph.upgrade_writes(conn)
                 _set_header_numbers(conn, backups.items)
@@ -121,6 +126,14 @@ def _build(
             raise sqlite.translate(error, into) from error
         _make_wal(unfinished)
     return tables
+
+
+def carried_by_pages(backups: Backups) -> tuple[Backup, ...]:
+    """Those of *backups* of which :func:`build_unified` is likely to take every page as it is."""
+    base = max(backups.items, key=lambda b: b.size_bytes)
+    if backups.layout.unions:
+        return ()
+    return tuple(b for b in backups.items if b is base or page_trees.can_append(b.path, base.path))
 
 
 def settle(built: UnifiedFile, tally: pieces.Tally | None = None) -> UnifiedFile:
@@ -141,11 +154,14 @@ def settle(built: UnifiedFile, tally: pieces.Tally | None = None) -> UnifiedFile
 def _weight(backups: Backups) -> int:
     """What building costs, in bytes that are copied by their pages."""
     base, *others = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
-    return round(base.size_bytes + _row_cost(others) * sum(b.size_bytes for b in others))
+    cost = _row_cost(base, others, backups.layout)
+    return round(base.size_bytes + cost * sum(b.size_bytes for b in others))
 
 
-def _row_cost(others: Sequence[Backup]) -> float:
-    """What a byte of *others* costs: little where all their tables may be transferred as records."""
+def _row_cost(base: Backup, others: Sequence[Backup], layout: Layout) -> float:
+    """What a byte of *others* costs: little where all tables may be appended, or transferred as records."""
+    if not layout.unions and all(page_trees.can_append(other.path, base.path) for other in others):
+        return _APPENDED
     for backup in others:
         with sqlite.closing(sqlite.connect_frozen(backup.path)) as conn:
             tables = (sqlite.describe_table(conn, name) for name in sqlite.tables(conn))
@@ -209,9 +225,60 @@ def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLa
         present |= {o.name.lower() for o in missing}
 
 
-def _add(conn: sqlite3.Connection, backup: Backup, places: SourceLayout) -> None:
+def _copy_pages(
+    ordered: Sequence[Backup],
+    places: Mapping[str, SourceLayout],
+    into: Path,
+    tally: pieces.Tally,
+    cost: float,
+) -> dict[str, tuple[SchemaRow, ...]]:
+    """Make *into* of the pages of the first backup and, behind them, of those of others that can be had.
+
+    Returns:
+        For each of the others the tables and indexes whose trees are there now; none where that cannot be.
+    """
+    base, *others = ordered
+    into.touch(mode=0o600)
+    appender = Appender(base.path, into)
+
+    def append_others() -> dict[str, tuple[SchemaRow, ...]]:
+        def told(size_bytes: int) -> None:
+            tally.add(round(cost * size_bytes))
+
+        return {other.label: _append(appender, other, places[other.label], told) for other in others}
+
+    with pieces.crew(2) as hands:
+        copied = hands.start(partial(files.copy_content, base.path, into, tally.add, made=True))
+        found = hands.start(append_others)
+        hands.finish([copied, found])
+    appender.finish()
+    return found.result()
+
+
+def _append(
+    appender: Appender, backup: Backup, places: SourceLayout, told: Callable[[int], None]
+) -> tuple[SchemaRow, ...]:
+    # Where tables are united, their rows meet others.
+    if any(p.union for p in places.placed):
+        return ()
+    try:
+        own = ("sqlite_sequence", *sqlite.STATISTICS)
+        rows = [row for row in page_trees.schema_rows(backup.path) if row.name not in own]
+        roots = appender.append(backup.path, [row.root for row in rows], told)
+    except UnknownError:
+        return ()
+    return tuple(replace(row, root=roots[row.root]) for row in rows)
+
+
+def _add(
+    conn: sqlite3.Connection, backup: Backup, places: SourceLayout, appended: Sequence[SchemaRow]
+) -> None:
     _require_same_encoding(conn, backup)
     with sqlite.attached(conn, backup.path, "src"):
+        if appended:
+            with sqlite.transaction(conn):
+                _adopt_all(conn, appended, places)
+            return
         stand_ins = StandIns(conn)
         try:
             # In autocommit ATTACH is allowed; the transaction begins only now.
@@ -226,6 +293,26 @@ def _add(conn: sqlite3.Connection, backup: Backup, places: SourceLayout) -> None
             stand_ins.remove()
 
 
+def _adopt_all(conn: sqlite3.Connection, appended: Sequence[SchemaRow], places: SourceLayout) -> None:
+    copy.adopt_trees(conn, appended, [(p.original, p.unified) for p in places.placed])
+    for row in appended:
+        if row.kind == "table":
+            log.info("merge: %s from %s, by its pages", places.name(row.name), places.label)
+    if sqlite.has_table(conn, "sqlite_sequence", "src"):
+        copy.make_counters(conn)
+    names = {n: places.name(n) for n in sqlite.tables(conn, "src")}
+    _copy_beside_rows(conn, names, places)
+    copy.create_the_rest(conn, places.unified)
+
+
+def _copy_beside_rows(
+    conn: sqlite3.Connection, names: Mapping[str, str], places: SourceLayout, *, without: Collection[str] = ()
+) -> None:
+    copy.copy_sequences(conn, from_schema="src", tables=names)
+    copy.copy_orphan_sequences(conn, from_schema="src")
+    copy.copy_statistics(conn, from_schema="src", renamed=places.renamed, without=without)
+
+
 def _insert_all(conn: sqlite3.Connection, stand_ins: StandIns, places: SourceLayout) -> None:
     # A united table comes with its home; the other sources' rows are added to it later.
     elsewhere = places.united_elsewhere
@@ -238,9 +325,7 @@ def _insert_all(conn: sqlite3.Connection, stand_ins: StandIns, places: SourceLay
         table = sqlite.describe_table(conn, theirs, "src")
         rows = _insert(stand_ins, table, ours, objects)
         log.info("merge: %s from %s, %s rows", ours, places.label, f"{rows:,}")
-    copy.copy_sequences(conn, from_schema="src", tables=names)
-    copy.copy_orphan_sequences(conn, from_schema="src")
-    copy.copy_statistics(conn, from_schema="src", renamed=places.renamed, without=without)
+    _copy_beside_rows(conn, names, places, without=without)
     copy.create_the_rest(stand_ins, objects)
     if stand_ins.needed:
         raise sqlite3.IntegrityError(stand_ins.needed)

@@ -1,158 +1,147 @@
-"""Which tables two files hold in the very same pages, so that no row of them need be compared.
+"""Which tables two files hold in pages that are the same, so that no row of them need be compared.
 
-The largest source comes into the unified file page by page, and building changes few of its pages after
-that. A table is the same in both files, to the bit, where its tree begins at the same page and no page of
-it differs. Those of the tree itself are found by its inner pages. An overflow page cannot be told by
-itself, so every page that differs has to be something else: one of a tree, free, or in a chain that begins
-on a leaf that differs. `integrity_check`, which the proof asks for both files, finds a page used twice.
+The largest source comes into the unified file page by page, and so do the tables of the others where that can
+be done. A table is the same in both files, to the bit, where its definition is and where its trees have the
+same pages: in the same places, or in others with nothing different but the numbers that say where.
 
-Nothing is said where a page is not accounted for; then all rows are compared.
+Nothing is said where it is not so simple; then all rows are compared.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import struct
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unified_db import pieces, sqlite
-from unified_db.migration import btree
+from unified_db.migration import btree, page_trees
+from unified_db.migration.btree import UnknownError
+from unified_db.migration.page_trees import Numbers, PageFile, Tree
 
 _CHUNK_BYTES = 1 << 18
 
 
-def find_same(backup: Path, unified: Path, tables: Collection[str]) -> frozenset[str]:
-    """Those of *tables* whose definition, root page and every other page are the same in both files.
+@dataclass(frozen=True)
+class Same:
+    """What a file has in common with another.
 
-    Holds where both pass `integrity_check`. Nobody may be writing to either file, and neither may have a
-    WAL. Reads both once where any table begins at the same page in both, and little otherwise.
+    Attributes:
+        tables: Those whose definition and pages are the same in both.
+        whole: Whether the pages of all its tables and indexes are, but for SQLite's own tables, and no other
+            page is in use: what `integrity_check` says of the other file then holds for these.
+    """
+
+    tables: frozenset[str] = frozenset()
+    whole: bool = False
+
+
+def find_same(backup: Path, unified: Path, tables: Collection[str], *, whole: bool = False) -> Same:
+    """Which of *tables* have the same definition in both files, and the same pages.
+
+    Holds where *unified* passes `integrity_check`. Nobody may be writing to either file, and neither may have
+    a WAL. Reads the pages of these tables once in each; of everything where it is asked about the *whole*.
 
     Returns:
         A table that is not among them may be the same nevertheless.
     """
     try:
-        mine, theirs = _Trees.read(backup), _Trees.read(unified)
-        wanted = {n for n in tables if n in mine.tables and mine.tables[n] == theirs.tables.get(n)}
-        if not wanted:
-            return frozenset()
-        with backup.open("rb") as one, unified.open("rb") as other:
-            return _find(btree.File(one.fileno()), btree.File(other.fileno()), wanted, theirs)
-    except (btree.UnknownError, struct.error, IndexError, ValueError, OSError, sqlite3.Error):
-        return frozenset()
+        rows = page_trees.schema_rows(backup)
+        there = {row.name: row for row in page_trees.schema_rows(unified)}
+        files = _Files(PageFile(backup), PageFile(unified))
+        same = set[str]()
+        for row in rows:
+            if not whole and row.name not in tables:
+                continue
+            tree, other = files.take(row.root), there.get(row.name)
+            if other is None or row.table not in tables or replace(row, root=other.root) != other:
+                continue
+            if files.have_same(tree, other.root):
+                same.add(row.name)
+        beside = {row.name for row in rows} - same - {"sqlite_sequence", *sqlite.STATISTICS}
+        found = frozenset(row.name for row in rows if row.kind == "table" and row.name in same)
+        return Same(found, whole and not beside and files.has_nothing_else(backup))
+    except (UnknownError, OSError):
+        return Same()
 
 
 class SamePages:
     """As :func:`find_same`, found out once, by whichever thread asks first."""
 
-    def __init__(self, backup: Path, unified: Path, tables: Collection[str]) -> None:
-        self._files = (backup, unified)
-        self._tables = tables
+    def __init__(self, backup: Path, unified: Path, tables: Collection[str], *, whole: bool = False) -> None:
+        self._find = partial(find_same, backup, unified, tables, whole=whole)
         self._lock = threading.Lock()
-        self._found: frozenset[str] | None = None
+        self._found: Same | None = None
 
-    def find(self) -> frozenset[str]:
-        """The tables."""
+    def find(self) -> Same:
+        """What is the same."""
         with self._lock:
             if self._found is None:
-                self._found = find_same(*self._files, self._tables)
+                self._found = self._find()
             return self._found
 
 
-@dataclass(frozen=True)
-class _Trees:
-    """Where the trees of a file begin, as SQLite itself reads its schema.
+class _Files:
+    """Two files that may have trees in common."""
 
-    Attributes:
-        tables: Root page and definition of each table that has pages.
-        roots: Of all trees, that of the schema too.
-        frees_are_checked: Whether `integrity_check` looks at free pages. Where a view or a virtual table
-            comes first among what SQLite has in memory, it takes its number of no page for the sign
-            that only a part is to be checked, and leaves them out (`aRoot[0]==0` in its btree.c).
-    """
+    def __init__(self, before: PageFile, after: PageFile) -> None:
+        if before.meaning != after.meaning:
+            raise UnknownError
+        self._before, self._after = before, after
+        self._used = np.zeros(before.pages + 1, dtype=bool)
+        self._uses = 0
+        self._differs: NDArray[np.bool_] | None = None
 
-    tables: Mapping[str, tuple[int, str]]
-    roots: Collection[int]
-    frees_are_checked: bool
+    def take(self, root: int) -> Tree:
+        """The tree at *root* of the first file."""
+        tree = self._before.walk(root)
+        self._use(tree.pages)
+        return tree
 
-    @classmethod
-    def read(cls, path: Path) -> _Trees:
-        """Those of *path*.
+    def _use(self, pages: Numbers) -> None:
+        self._used[pages] = True
+        self._uses += len(pages)
 
-        Raises:
-            btree.UnknownError: A row of the schema may mean something else to SQLite than it says.
-        """
-        with sqlite.closing(sqlite.connect_frozen(path)) as conn:
-            rows = conn.execute(
-                "SELECT type, name, rootpage, sql FROM sqlite_schema WHERE rootpage <> 0"
-            ).fetchall()
-            kinds = conn.execute(
-                "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main'"
-            ).fetchall()
-            with_pages = {name: bool(wr) for name, kind, wr in kinds if kind in ("table", "shadow")}
-            known = {("table", name) for name in with_pages}
-            for name, without_rowid in with_pages.items():
-                found = conn.execute("SELECT name, origin FROM pragma_index_list(?, 'main')", (name,))
-                # The primary key of a table without rowids is the table.
-                known |= {("index", index) for index, origin in found if origin != "pk" or not without_rowid}
-        roots = {1, *(root for _, _, root, _ in rows)}
-        if (
-            not all((kind, name) in known and type(root) is int for kind, name, root, _ in rows)
-            or len({name.lower() for _, name, _, _ in rows}) != len(rows)
-            or len(roots) != len(rows) + 1
-        ):
-            raise btree.UnknownError
-        tables = {name: (root, sql) for kind, name, root, sql in rows if kind == "table"}
-        return cls(tables, roots, len(with_pages) == len(kinds))
+    def have_same(self, mine: Tree, root_after: int) -> bool:
+        """Whether the tree at *root_after* of the other file holds the same."""
+        if mine.pages[0] == root_after and not self._differing()[mine.pages].any():
+            # So their pointers are the same too, and lead to the same pages.
+            return True
+        try:
+            theirs = self._after.walk(root_after)
+        except UnknownError:
+            return False
+        return page_trees.same_elsewhere(self._before, mine, self._after, theirs)
 
+    def has_nothing_else(self, before: Path) -> bool:
+        """Whether every page of the first file, *before*, is in one tree that was taken, or free."""
+        if self._before.auto_vacuum:
+            return False
+        self.take(1)
+        with before.open("rb") as stream:
+            free = btree.free_pages(btree.File(stream.fileno()))
+        self._use(np.fromiter(free, dtype=np.int64, count=len(free)))
+        if self._before.pages >= self._before.lock_page:
+            self._use(np.array([self._before.lock_page]))
+        return bool(self._used[1:].all()) and self._uses == self._before.pages
 
-def _find(before: btree.File, after: btree.File, wanted: Collection[str], trees: _Trees) -> frozenset[str]:
-    if _meaning(before) != _meaning(after) or before.auto_vacuum or after.auto_vacuum:
-        raise btree.UnknownError
-    pages, left_over = {}, after.pages
-    for root in trees.roots:
-        pages[root] = btree.tree_pages(after, root)
-        left_over -= len(pages[root])
-        # No page is in two trees.
-        if left_over < 0:
-            raise btree.UnknownError
-    in_both = min(before.pages, after.pages)
-    # A page that only one of them has is none that is the same.
-    differs = np.ones(max(before.pages, after.pages) + 1, dtype=bool)
-    differs[: in_both + 1] = False
-    differs[list(_differing(before, after, in_both))] = True
-    same = frozenset(name for name in wanted if not differs[pages[trees.tables[name][0]]].any())
-    if same:
-        of_trees = np.concatenate(list(pages.values()))
-        leaves = [page for page in of_trees[differs[of_trees]].tolist() if page <= before.pages]
-        left = set(np.flatnonzero(differs[: before.pages + 1]).tolist()).difference(leaves)
-        if left and trees.frees_are_checked:
-            left -= btree.free_pages(after)
-        btree.require_chained(after, left, leaves)
-    return same
-
-
-def _meaning(file: btree.File) -> tuple[int, int, int]:
-    """What decides how the bytes of its pages are read."""
-    return file.page_bytes, file.usable_bytes, file.encoding
-
-
-def _differing(before: btree.File, after: btree.File, pages: int) -> Iterator[int]:
-    """The numbers of those of the first *pages* that are not the same in both files."""
-    page_bytes = before.page_bytes
-    words = [np.empty(_CHUNK_BYTES // 8, dtype=np.uint64) for _ in range(2)]
-    for begin in range(0, pages * page_bytes, _CHUNK_BYTES):
-        pieces.look()
-        size = min(_CHUNK_BYTES, pages * page_bytes - begin)
-        for file, into in zip((before, after), words, strict=True):
-            if os.preadv(file.descriptor, [into.data.cast("B")[:size]], begin) != size:
-                raise btree.UnknownError
-        mine, theirs = (read[: size // 8] for read in words)
-        if not np.array_equal(mine, theirs):
-            rows = (mine != theirs).reshape(-1, page_bytes // 8).any(axis=1)
-            yield from (begin // page_bytes + 1 + np.flatnonzero(rows)).tolist()
+    def _differing(self) -> NDArray[np.bool_]:
+        """For each page, by its number, whether it is not the same in both files."""
+        if self._differs is None:
+            both = min(self._before.pages, self._after.pages)
+            # A page that only one of them has is none that is the same.
+            self._differs = np.ones(max(self._before.pages, self._after.pages) + 1, dtype=bool)
+            mine, theirs = (f.rows()[:both].view(np.uint64) for f in (self._before, self._after))
+            rows = max(_CHUNK_BYTES // self._before.page_bytes, 1)
+            for begin in range(0, both, rows):
+                pieces.look()
+                one, other = mine[begin : begin + rows], theirs[begin : begin + rows]
+                same = np.array_equal(one, other)
+                self._differs[begin + 1 : begin + 1 + len(one)] = (
+                    False if same else (one != other).any(axis=1)
+                )
+        return self._differs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class SourceState:
         counters: The rows of `sqlite_sequence`, those of united tables left out, as of the statistics.
         statistics: The rows of each `sqlite_stat` table.
         united: Tables that other sources have a part in; in small letters, as in the two that follow.
-        violations: Broken foreign keys by table.
+        violations: Broken foreign keys by table. None is looked for where that follows from the rows: where
+            none is broken in the unified file, and none may refer to another source.
         open_ended: Tables whose rows may refer to a row that another source has.
     """
 
@@ -45,8 +46,17 @@ class SourceState:
     open_ended: frozenset[str]
 
 
-def read_state(conn: sqlite3.Connection, places: SourceLayout, schema: str = "src") -> SourceState:
-    """The state of the source that is attached to *conn* as *schema*."""
+def read_state(
+    conn: sqlite3.Connection, places: SourceLayout, *, broken: Collection[str], schema: str = "src"
+) -> SourceState:
+    """The state of the source that is attached to *conn* as *schema*.
+
+    Args:
+        conn: With the source.
+        places: Where its objects are in the unified file.
+        broken: The tables of that which have broken foreign keys.
+        schema: The name of the source there.
+    """
     names = {name: places.name(name) for name in sqlite.tables(conn, schema)}
     united = {name for name in names if places.union_of(name) is not None}
     closed = {p.original.name.lower() for p in places.placed if p.original.kind == "table"}
@@ -56,6 +66,9 @@ def read_state(conn: sqlite3.Connection, places: SourceLayout, schema: str = "sr
         for name in names
         if name in united or any(p.lower() not in closed for p in sqlite.parents(conn, name, schema))
     }
+    in_question = open_ended | {name.lower() for name in broken}
+    asked = [name for name in names if names[name].lower() in in_question]
+    violations = sqlite.foreign_key_violations(conn, schema, only=asked)
     counters = copy.read_counters(conn, schema)
     return SourceState(
         places=places,
@@ -72,7 +85,7 @@ def read_state(conn: sqlite3.Connection, places: SourceLayout, schema: str = "sr
             for stat in STATISTICS
         },
         united=frozenset(names[n].lower() for n in united),
-        violations={names[n].lower(): c for n, c in sqlite.foreign_key_violations(conn, schema).items()},
+        violations={names[n].lower(): c for n, c in violations.items()},
         open_ended=frozenset(open_ended),
     )
 
@@ -223,17 +236,21 @@ def _same_rows(check: str, wanted: Rows, found: Rows, name: Any) -> Finding:
     )
 
 
-def check_foreign_keys(conn: sqlite3.Connection, states: Sequence[SourceState]) -> Finding:
+def check_foreign_keys(broken: Mapping[str, int], states: Sequence[SourceState]) -> Finding:
     """Foreign keys that were broken before still are, and none else.
 
     A row that refers to a table which came with another source, or one of a united table, may
     have found its parent now: there the number may have gone down.
+
+    Args:
+        broken: How many there are of each table of the unified file.
+        states: Of all sources.
     """
     before: Counter[str] = Counter()
     for state in states:
         before.update(state.violations)
     may_shrink = frozenset[str]().union(*(s.open_ended for s in states))
-    after = Counter({name.lower(): n for name, n in sqlite.foreign_key_violations(conn).items()})
+    after = Counter({name.lower(): n for name, n in broken.items()})
     wrong = [
         name
         for name in sorted(before.keys() | after.keys())

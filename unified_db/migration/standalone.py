@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from unified_db import files, pieces, sqlite
+from unified_db import files, integrity, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import GateClosedError, SourceError, UsageError
 from unified_db.migration import backup, meaning, merge, runs, transcode, validate
@@ -37,6 +37,7 @@ from unified_db.migration.records import (
     UnifiedFile,
     Verdict,
 )
+from unified_db.migration.same_pages import SamePages
 from unified_db.migration.unions import require_agreement
 
 log = logging.getLogger(__name__)
@@ -112,18 +113,23 @@ def merge_sources(
 def _merge(
     plain: Sequence[PlainSource], place: Workplace, layout: Layout, looked: dict[Path, access.Identity]
 ) -> MergeReport:
-    copies = backup.copy_sources(plain, place.unfinished).model_copy(update={"layout": layout})
-    try:
-        readable, proof = transcode.to_one_encoding(copies.items, place.unfinished)
-        working = copies.model_copy(update={"items": readable})
-        # Built and proven beside the target, so that what appears there is proven already.
-        taken, built, verdict = _build_and_prove(copies, working, place.workshop / place.into.name)
-    except SourceError:
-        # Where a source is damaged, that is what to tell, whatever was noticed first.
-        backup.check_copies(copies)
-        raise
+    with pieces.crew(len(plain)) as hands:
+        digests = backup.Digests(hands)
+        copied = backup.copy_sources(plain, place.unfinished, digests=digests)
+        copies = copied.model_copy(update={"layout": layout})
+        try:
+            readable, proof = transcode.to_one_encoding(copies.items, place.unfinished)
+            working = copies.model_copy(update={"items": readable})
+            # Built and proven beside the target, so that what appears there is proven already.
+            target = place.workshop / place.into.name
+            taken, built, verdict = _build_and_prove(copies, working, target, digests)
+        except SourceError:
+            # Where a source is damaged, that is what to tell, whatever was noticed first; below, too.
+            backup.check_copies(copies)
+            raise
     verdict = _with_findings(verdict, proof)
     if not verdict.passed:
+        backup.check_copies(copies)
         place.keep_backups()
         raise GateClosedError(
             verdict.sentence(),
@@ -138,25 +144,50 @@ def _merge(
     return _report(place, taken, built, verdict)
 
 
-def _build_and_prove(copies: Backups, working: Backups, into: Path) -> tuple[Backups, UnifiedFile, Verdict]:
+def _build_and_prove(
+    copies: Backups, working: Backups, into: Path, digests: backup.Digests
+) -> tuple[Backups, UnifiedFile, Verdict]:
     """Check *copies*, build *into* from *working* and prove it.
 
-    What reads, what writes and what decodes go on side by side; the proof joins the decoding.
+    What reads, what writes and what decodes go on side by side; the proof joins the decoding. Of copies that
+    come into the unified file by their pages, the check of that is theirs too; where they turn out not to
+    have, they get one of their own.
     """
     decoding = meaning.Decoding(working)
+    by_pages = [b for b in merge.carried_by_pages(working) if b in copies.items]
     with pieces.crew(4) as hands:
-        checked = hands.start(partial(backup.check_copies, copies))
+        later = [b.path for b in by_pages]
+        checked = hands.start(partial(backup.check_copies, copies, digests=digests, proven_later=later))
         built = hands.start(partial(merge.build_unified, working, into))
         decoded = hands.start(decoding.run)
         hands.finish([checked, built])
         settled = hands.start(partial(files.fsync_file, into))
         taken = checked.result()
-        stamps = {item.path: files.stamp(item.path) for item in working.items}
+        same = validate.look_for_same_pages(working, built.result(), whole=[b.label for b in by_pages])
         verdict = validate.validate(
-            _with_digests(working, taken), built.result(), stamps=stamps, decoding=(decoding, decoded)
+            _with_digests(working, taken),
+            built.result(),
+            stamps={item.path: files.stamp(item.path) for item in working.items},
+            decoding=(decoding, decoded),
+            same=same,
+            further=[partial(_require_intact, b, same[b.label]) for b in by_pages],
         )
         hands.finish([settled])
     return taken, built.result(), verdict
+
+
+def _require_intact(copy: Backup, same: SamePages) -> tuple[Finding, ...]:
+    """Nothing where *copy* is intact, beside what is found of the unified file.
+
+    Raises:
+        SourceError: It is not.
+    """
+    if same.find().whole:
+        with sqlite.closing(sqlite.connect_frozen(copy.path)) as conn:
+            if not integrity.problems_of_its_own(conn):
+                return ()
+    backup.require_intact_copy(copy)
+    return ()
 
 
 def _with_digests(working: Backups, taken: Backups) -> Backups:

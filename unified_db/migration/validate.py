@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from unified_db.migration.schema_checks import MAX_PLACES, SourceState
 
 log = logging.getLogger(__name__)
 
+Check = Callable[[], Sequence[Finding]]
+
 
 def validate(
     backups: Backups,
@@ -39,6 +41,8 @@ def validate(
     *,
     stamps: Mapping[Path, files.Stamp] | None = None,
     decoding: tuple[meaning.Decoding, Future[meaning.Decoded]] | None = None,
+    same: Mapping[str, SamePages] | None = None,
+    further: Sequence[Check] = (),
 ) -> Verdict:
     """Compare the unified file with its backups, by content and by meaning.
 
@@ -48,6 +52,8 @@ def validate(
         stamps: Of backups whose digest this process has taken since: that nobody wrote to
             them is seen from these.
         decoding: That of the backups, where it has begun already.
+        same: What :func:`look_for_same_pages` returned, where the caller has a use for it too.
+        further: What else is to be checked beside it.
 
     Returns:
         The verdict of the validation gate; closed where a single bit differs.
@@ -55,7 +61,7 @@ def validate(
     Reads every page of the backups and of the unified file about twice, on all cores.
     """
     started = time.monotonic()
-    checks = _work(backups, unified, stamps or {})
+    checks = [*_work(backups, unified, stamps or {}, same or look_for_same_pages(backups, unified)), *further]
     running, begun = decoding or (meaning.Decoding(backups), None)
     # Where there is something to decode, that takes longest: how far it is, the proof is.
     tally = pieces.Tally("validate", running.size_bytes or len(checks))
@@ -81,16 +87,18 @@ def validate(
     return verdict
 
 
-Check = Callable[[], Sequence[Finding]]
-
-
 def _counted(check: Check, tally: pieces.Tally) -> Sequence[Finding]:
     found = check()
     tally.add(1)
     return found
 
 
-def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.Stamp]) -> list[Check]:
+def _work(
+    backups: Backups,
+    unified: UnifiedFile,
+    stamps: Mapping[Path, files.Stamp],
+    same: Mapping[str, SamePages],
+) -> list[Check]:
     """All that content is checked for, in pieces that need nothing of each other."""
     pairs = [(b, place_backup(b, backups.layout)) for b in backups.items]
     work: list[Check] = [partial(_check_digest, b, stamps.get(b.path)) for b in backups.items]
@@ -99,29 +107,47 @@ def _work(backups: Backups, unified: UnifiedFile, stamps: Mapping[Path, files.St
         partial(_beside, unified.path, backup, partial(_check_objects, places=places))
         for backup, places in pairs
     ]
-    work += plan_comparison(backups, unified)
+    work += plan_comparison(backups, unified, same)
     work.append(partial(_alone, unified.path, partial(_check_whole, backups=backups, pairs=pairs)))
     return work
 
 
-def plan_comparison(backups: Backups, unified: UnifiedFile) -> list[Check]:
+def look_for_same_pages(
+    backups: Backups, unified: UnifiedFile, *, whole: Collection[str] = ()
+) -> dict[str, SamePages]:
+    """For each backup, by its label, how to find out which of its tables are in the same pages.
+
+    Args:
+        backups: What was merged.
+        unified: The outcome.
+        whole: Labels of those of which it is asked whether all of their pages are the same.
+    """
+    found = {}
+    for backup in backups.items:
+        places = place_backup(backup, backups.layout)
+        kept = [n for n in _table_names(backup) if places.union_of(n) is None and places.name(n) == n]
+        asked = backup.label in whole
+        found[backup.label] = SamePages(backup.path, unified.path, kept, whole=asked)
+    return found
+
+
+def plan_comparison(backups: Backups, unified: UnifiedFile, same: Mapping[str, SamePages]) -> list[Check]:
     """The exact comparison alone, a piece for each table that is not united.
 
     Where the pages of a table are the same, that counts only beside `integrity_check`.
     """
     work: list[Check] = []
-    first: list[Check] = []
     for backup in backups.items:
-        places = place_backup(backup, backups.layout)
-        names = [n for n in _table_names(backup) if places.union_of(n) is None]
-        same = SamePages(backup.path, unified.path, [n for n in names if places.name(n) == n])
-        first.append(partial(_look_at_pages, same))
+        places, pages = place_backup(backup, backups.layout), same[backup.label]
         work += [
-            partial(_beside, unified.path, backup, partial(_check_table, places=places, name=name, same=same))
-            for name in names
+            partial(
+                _beside, unified.path, backup, partial(_check_table, places=places, name=name, same=pages)
+            )
+            for name in _table_names(backup)
+            if places.union_of(name) is None
         ]
     # What several pieces would wait for together goes before them.
-    return first + work
+    return [partial(_look_at_pages, pages) for pages in same.values()] + work
 
 
 def _look_at_pages(same: SamePages) -> Sequence[Finding]:
@@ -166,15 +192,16 @@ def _check_whole(
     conn: sqlite3.Connection, *, backups: Backups, pairs: Sequence[tuple[Backup, SourceLayout]]
 ) -> list[Finding]:
     states: list[SourceState] = []
+    broken = sqlite.foreign_key_violations(conn)
     for backup, places in pairs:
         with sqlite.attached(conn, backup.path, "src"):
-            states.append(schema_checks.read_state(conn, places))
+            states.append(schema_checks.read_state(conn, places, broken=broken))
     return [
         *_check_unions(conn, backups, [places for _, places in pairs]),
         schema_checks.check_nothing_else(conn, states),
         schema_checks.check_counters(conn, states),
         *schema_checks.check_statistics(conn, states),
-        schema_checks.check_foreign_keys(conn, states),
+        schema_checks.check_foreign_keys(broken, states),
         *schema_checks.check_header_numbers(conn, backups.items),
     ]
 
@@ -202,7 +229,7 @@ def _check_table(
 ) -> list[Finding]:
     # Rows that cannot be addressed are refused, whatever would prove them.
     rows, table = sqlite.count_rows(conn, name, "src"), sqlite.describe_table(conn, name, "src")
-    is_same = name in same.find()
+    is_same = name in same.find().tables
     if is_same:
         wrong = []
     elif sqlite.has_table(conn, places.name(name)):

@@ -1,4 +1,4 @@
-"""Two such files: only one can be carried by its pages."""
+"""Two such files, whose pages are not of one size: only one can be carried by its pages."""
 
 import sqlite3
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two such files: only one can be carried by its pages."""
+"""Two such files, whose pages are not of one size: only one can be carried by its pages."""
 
 import sqlite3
 from pathlib import Path
@@ -10,6 +10,7 @@ def _backwards(a: str, b: str) -> int:
 
 def build(path: Path) -> None:
     conn = sqlite3.connect(path)
+    conn.execute("PRAGMA page_size=8192")
     conn.create_collation("BACKWARDS", _backwards)
     conn.create_function("shout", 1, lambda text: text and text.upper(), deterministic=True)
     conn.executescript(

@@ -1,3 +1,4 @@
+PRAGMA page_size = 8192;
 -- The declared types were changed after the rows were there, so affinity would now take '1.0' for 1.
 CREATE TABLE w (a TEXT, b TEXT, c INTEGER);
 INSERT INTO w VALUES ('1.0', '01', 5), ('1', '1', 6), (' 1 ', '1e0', 7);
