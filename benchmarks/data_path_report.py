@@ -14,8 +14,8 @@ _SCRIPT = "row-by-row script, copying alone"
 
 _EQUAL = (
     "Sources are WAL databases that are in use, and warm in the page cache. Every side ends with an fsync. "
-    "Sides take turns; each starts with an empty folder and nothing left to write, and three times the "
-    "sources' size of memory that was touched just before. *Exact proof* is backup at one instant, merge, "
+    "Sides take turns; each starts with an empty folder, nothing left to write, and memory that another "
+    "file fills. *Exact proof* is backup at one instant, merge, "
     "comparison of every cell, integrity check and fsync; *whole* also decodes every checkpoint and write "
     "through LangGraph and reads the newest state of "
     "every thread through three savers."
@@ -143,8 +143,8 @@ def _limit(result: dict[str, Any]) -> list[str]:
         f"`cp` and fsync alone take {copied:.1f} s or {copied / base:.1f} x for these."
     )
     rest = (
-        "- The rest is a digest of the backups, `integrity_check` of them and of what came of them, and "
-        "comparison, of pages where they are the same and else of rows: what a proof consists of."
+        "- The rest is a digest of the backups, `integrity_check` of what came of them, and comparison, of "
+        "pages where they are the same and else of rows: what a proof consists of."
     )
     return ["## What stands in the way of 3 x", "", *lines, copies, rest]
 

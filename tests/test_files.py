@@ -1,14 +1,16 @@
-"""What is written is written out all along; how little then waits is a benchmark's business."""
+"""What is written is written out all along, and may be hashed on the way."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from unified_db import files
+from unified_db import files, pieces
 
 
 def test_a_copy_begins_to_write_out_every_byte_once_and_waits_for_all_but_the_newest(
@@ -30,6 +32,53 @@ def test_a_copy_begins_to_write_out_every_byte_once_and_waits_for_all_but_the_ne
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
     assert [call[1:] for call in calls if call[0] == "begin"] == [(0, 1000), (1000, 1000), (2000, 750)]
     assert [call[1:] for call in calls if call[0] == "wait"] == [(0, 1000), (1000, 1000)]
+
+
+@pytest.mark.parametrize("chunks", [[1], [7, 300_000, 1], [1 << 20] * 3])
+def test_a_digest_taken_behind_the_writer_is_that_of_what_was_written(
+    tmp_path: Path, chunks: list[int]
+) -> None:
+    written, told = bytearray(), list[int]()
+    behind = files.DigestBehind()
+    with pieces.crew(1) as hands, (tmp_path / "file").open("wb", buffering=0) as stream:
+        taken = hands.start(behind.take)
+        reach = behind.told(tmp_path / "file", told.append)
+        for size in chunks:
+            # What lies behind is not final yet.
+            stream.write(b"x" * (size + 50))
+            time.sleep(0.002)
+            chunk = os.urandom(size)
+            stream.seek(len(written))
+            stream.write(chunk)
+            written += chunk
+            reach(size)
+        stream.truncate(len(written))
+        # Its reader has it by now, whatever it is called.
+        (tmp_path / "file").rename(tmp_path / "other")
+        behind.end()
+    assert taken.result() == hashlib.sha256(written).hexdigest()
+    assert told == chunks
+
+
+def test_of_a_writer_that_tells_nothing_there_is_no_digest() -> None:
+    behind = files.DigestBehind()
+    behind.end()
+    assert behind.take() is None
+
+
+def test_a_writer_that_says_more_than_it_wrote_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"some")
+    behind = files.DigestBehind()
+    behind.told(tmp_path / "file", None)(5)
+    behind.end()
+    with pytest.raises(EOFError):
+        behind.take()
+
+
+def test_who_waits_for_a_writer_that_failed_is_given_up_with_it() -> None:
+    behind = files.DigestBehind()
+    with pytest.raises(ZeroDivisionError):
+        pieces.do_together([behind.take, lambda: 1 // 0])
 
 
 def test_a_file_that_grows_by_itself_is_written_out_from_where_it_was(

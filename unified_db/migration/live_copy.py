@@ -90,19 +90,26 @@ class LiveFile:
         if snapshot.pages is not None:
             size_bytes = min(size_bytes, snapshot.pages * snapshot.page_bytes)
         frames = self._frames(snapshot)
-        done_bytes = 0
+        done_bytes = told_bytes = 0
 
         def amend(copied_bytes: int) -> None:
             nonlocal done_bytes
             done_bytes += copied_bytes
             self._write_frames(into, frames, snapshot.page_bytes, until_bytes=done_bytes)
-            if told is not None:
-                told(copied_bytes)
+            # The rest of a page may come with the next chunk, and all of it from the WAL then.
+            tell(done_bytes - done_bytes % snapshot.page_bytes)
+
+        def tell(final_bytes: int) -> None:
+            nonlocal told_bytes
+            if told is not None and final_bytes > told_bytes:
+                told(final_bytes - told_bytes)
+                told_bytes = final_bytes
 
         files.copy_open(self._file, into, size_bytes, amend)
         # What the file has not got at all.
         if frames:
             amend(((snapshot.pages or 0) * snapshot.page_bytes) - done_bytes)
+        tell(done_bytes)
 
     def _frames(self, snapshot: _Snapshot) -> deque[tuple[int, int]]:
         """The pages that are to be taken from the WAL, in their order, and where in it each one is."""
