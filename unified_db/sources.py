@@ -99,6 +99,15 @@ def read_header(path: Path) -> Header:
     status = _require_regular(path)
     if is_open_here(path):
         return _header_by_connection(path)
+    return _read_bytes_of_header(path, status)
+
+
+def read_header_of_copy(copy: Path) -> Header:
+    """As :func:`read_header`, of a file of ours on which no lock is held, whoever else reads it."""
+    return _read_bytes_of_header(copy, _require_regular(copy))
+
+
+def _read_bytes_of_header(path: Path, status: os.stat_result) -> Header:
     try:
         with path.open("rb") as stream:
             return _parse_header(path, stream.read(HEADER_BYTES), size=status.st_size)

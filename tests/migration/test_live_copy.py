@@ -202,6 +202,7 @@ def test_digests_begun_with_the_copies_are_those_of_the_copies(
         copies = backup.copy_sources([PlainSource(path, "a")], tmp_path / "copies", digests=digests)
         begun = digests.take(copies.items[0].path)
         checked = backup.check_copies(copies, digests=digests)
+    assert [p.name for p in (tmp_path / "copies").iterdir()] == [path.name]
     # What SQLite does to a copy after a crash comes later; its digest does too.
     assert (begun is None) == (kind == "left-by-a-crash")
     assert checked.items[0].sha256 == hashlib.sha256(checked.items[0].path.read_bytes()).hexdigest()

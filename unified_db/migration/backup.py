@@ -457,7 +457,7 @@ def _unchecked(source: Source, copy: Path) -> Backup:
         kind=source.kind,
         size_bytes=copy.stat().st_size,
         sha256="",
-        journal_mode=access.read_header(copy).journal_mode,
+        journal_mode=access.read_header_of_copy(copy).journal_mode,
         threads=source.threads,
     )
 

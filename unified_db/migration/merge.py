@@ -68,10 +68,17 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
     return settle(built, tally)
 
 
-def build_unified(backups: Backups, into: Path, tally: pieces.Tally | None = None) -> UnifiedFile:
+def build_unified(
+    backups: Backups,
+    into: Path,
+    tally: pieces.Tally | None = None,
+    *,
+    before_rows: Callable[[Backup], None] = lambda _: None,
+) -> UnifiedFile:
     """As :func:`merge_backups`, but what is built is not durable yet and has no digest.
 
-    For who has other work to do with it meanwhile; :func:`settle` does the rest.
+    For who has other work to do with it meanwhile; :func:`settle` does the rest. *before_rows* is called
+    with each backup that is going to be read row by row.
     """
     started = time.monotonic()
     tally = tally or pieces.Tally("merge", _weight(backups))
@@ -80,12 +87,12 @@ def build_unified(backups: Backups, into: Path, tally: pieces.Tally | None = Non
     unions.require_agreement(list(places.values()), backups.layout)
     ordered = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
     try:
-        tables = _build(backups, ordered, places, into, tally)
+        tables = _build(backups, ordered, places, into, tally, before_rows)
     except _NeedsItsPagesError as error:
         log.info("merge: %s; its pages are copied instead", error.message)
         first = error.backup
         ordered.sort(key=lambda b: b is not first)
-        tables = _build(backups, ordered, places, into, tally)
+        tables = _build(backups, ordered, places, into, tally, before_rows)
     log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
     return UnifiedFile(
         path=into,
@@ -102,12 +109,16 @@ def _build(
     places: Mapping[str, SourceLayout],
     into: Path,
     tally: pieces.Tally,
+    before_rows: Callable[[Backup], None],
 ) -> tuple[TableFacts, ...]:
     """Make *into* from the pages of the first and the rows of the others."""
     base, *others = ordered
     cost = _row_cost(base, others, backups.layout)
     with files.partial_file(into) as unfinished:
         appended = _copy_pages(ordered, places, unfinished, tally, cost)
+        for other in others:
+            if not appended[other.label]:
+                before_rows(other)
         try:
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
             with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:

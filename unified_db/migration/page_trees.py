@@ -392,14 +392,12 @@ class Appender:
         target, file = PageFile(self._base), PageFile(source)
         if target.meaning != file.meaning or target.auto_vacuum:
             raise UnknownError
-        trees = [file.walk(root) for root in roots]
+        trees = _walk_all(file, roots)
         if not trees:
             return {}
         pages = np.concatenate([t.pages for t in trees])
         pointers = np.concatenate([t.pointers for t in trees])
         pointed_at = np.concatenate([t.pages[1:] for t in trees])
-        if len(np.unique(pages)) != len(pages):
-            raise UnknownError
         after = self._pages or target.pages
         moved = _numbered(pages, after=after, target=target)
         with self._into.open("r+b") as stream:
@@ -421,6 +419,22 @@ class Appender:
                 change = os.pread(stream.fileno(), 4, 24)
                 os.pwrite(stream.fileno(), struct.pack(">I", self._pages), 28)
                 os.pwrite(stream.fileno(), change, 92)
+
+
+def _walk_all(file: PageFile, roots: Sequence[int]) -> list[Tree]:
+    """The trees at *roots*.
+
+    Raises:
+        UnknownError: One is none, or has a page of another one, or one twice.
+    """
+    trees, used = list[Tree](), np.zeros(file.pages + 1, dtype=bool)
+    for root in roots:
+        tree = file.walk(root)
+        if used[tree.pages].any() or len(np.unique(tree.pages)) != len(tree.pages):
+            raise UnknownError
+        used[tree.pages] = True
+        trees.append(tree)
+    return trees
 
 
 def _numbered(pages: Numbers, *, after: int, target: PageFile) -> Numbers:

@@ -105,6 +105,9 @@ class _Files:
     def _use(self, pages: Numbers) -> None:
         self._used[pages] = True
         self._uses += len(pages)
+        if self._uses > self._before.pages:
+            # A page is in two of them: however many there are, no more than one file is walked.
+            raise UnknownError
 
     def have_same(self, mine: Tree, root_after: int) -> bool:
         """Whether the tree at *root_after* of the other file holds the same."""

@@ -155,10 +155,16 @@ def _build_and_prove(
     """
     decoding = meaning.Decoding(working)
     by_pages = [b for b in merge.carried_by_pages(working) if b in copies.items]
+
+    def check_first(copy: Backup) -> None:
+        # Of a damaged file there may be no end of rows.
+        if copy in by_pages:
+            backup.require_intact_copy(copy)
+
     with pieces.crew(4) as hands:
         later = [b.path for b in by_pages]
         checked = hands.start(partial(backup.check_copies, copies, digests=digests, proven_later=later))
-        built = hands.start(partial(merge.build_unified, working, into))
+        built = hands.start(partial(merge.build_unified, working, into, before_rows=check_first))
         decoded = hands.start(decoding.run)
         hands.finish([checked, built])
         settled = hands.start(partial(files.fsync_file, into))
