@@ -32,6 +32,7 @@ def account_for(path: Path, *, collations: Iterable[str] = (), functions: Iterab
             conn.create_collation(name, lambda a, b: (a > b) - (a < b))
         for name in functions:
             conn.create_function(name, -1, lambda *_: None, deterministic=True)
+        conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         schema = conn.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_schema").fetchall()
         account: Account = {
             f"{kind} {name}": [(table, sql)] for kind, name, table, sql, _ in schema if not _internal(name)

@@ -32,6 +32,9 @@ from unified_db.errors import MissingSourceError, SourceBusyError, SourceChanged
 HEADER = b"SQLite format 3\x00"
 HEADER_BYTES = 100
 _WAL_VERSION = 2
+# A header is read again so often where the file is shorter than it says.
+_LOOKS_AT_HEADER = 5
+_BETWEEN_LOOKS_S = 0.01
 _ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
 _POLL_S = 0.005
 _JOURNAL_NONCE = slice(12, 16)
@@ -96,23 +99,31 @@ def read_header(path: Path) -> Header:
         MissingSourceError: It is not there.
     """
     path = path.resolve()
-    status = _require_regular(path)
+    _require_regular(path)
     if is_open_here(path):
         return _header_by_connection(path)
-    return _read_bytes_of_header(path, status)
+    return _read_bytes_of_header(path)
 
 
 def read_header_of_copy(copy: Path) -> Header:
     """As :func:`read_header`, of a file of ours on which no lock is held, whoever else reads it."""
-    return _read_bytes_of_header(copy, _require_regular(copy))
+    return _read_bytes_of_header(copy)
 
 
-def _read_bytes_of_header(path: Path, status: os.stat_result) -> Header:
-    try:
-        with path.open("rb") as stream:
-            return _parse_header(path, stream.read(HEADER_BYTES), size=status.st_size)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+def _read_bytes_of_header(path: Path) -> Header:
+    for attempt in range(_LOOKS_AT_HEADER, 0, -1):
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(HEADER_BYTES)
+                return _parse_header(path, head, size=os.fstat(stream.fileno()).st_size)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except SourceError:
+            # A writer may have been between one page and the next, its journal gone by now.
+            if attempt == 1:
+                raise
+            time.sleep(_BETWEEN_LOOKS_S)
+    raise AssertionError
 
 
 def _require_regular(path: Path) -> os.stat_result:

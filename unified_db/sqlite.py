@@ -324,7 +324,9 @@ def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") ->
         Column(n, t, pk, generated=hidden in (2, 3), virtual=hidden == 2) for n, t, pk, hidden in rows
     )
     found = conn.execute(
-        "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, name)
+        # By its name: SQLite would look at every table first, and take the ones of that name from these.
+        "SELECT wr FROM pragma_table_list(?) WHERE schema = ?",
+        (name, schema),
     ).fetchone()
     if found and found[0]:
         return Table(name, columns, without_rowid=True, rowid=None, rowid_column=None)
@@ -373,7 +375,8 @@ def not_of_sqlite() -> str:
     By name, since `writable_schema` lets anybody make a table whose name begins with sqlite_.
     """
     own = ", ".join(f"'{n}'" for n in ("sqlite_sequence", *STATISTICS))
-    return f"name NOT IN ({own}) AND name NOT LIKE 'sqlite^_autoindex^_%' ESCAPE '^'"
+    made = "type = 'index' AND sql IS NULL AND name LIKE 'sqlite^_autoindex^_%' ESCAPE '^'"
+    return f"name NOT IN ({own}) AND NOT ({made})"
 
 
 def count_rows(conn: sqlite3.Connection, table: str, schema: str = "main") -> int:

@@ -338,3 +338,18 @@ def test_what_the_kernel_calls_a_lock_is_what_is_asked_for() -> None:
     """The layout of struct flock that the module packs by hand."""
     assert struct.calcsize("hhqqi4x") == 32
     assert fcntl.F_OFD_GETLK == 36
+
+
+def test_a_file_that_grows_between_its_header_and_its_size_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer without a WAL has written the first page, and its journal is gone by the second look."""
+    path = build_database(tmp_path / "a.db", "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(9000))")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4096])
+    monkeypatch.setattr(sources.time, "sleep", lambda _: path.write_bytes(whole))
+    assert sources.read_header(path).page_count == len(whole) // 4096
+    path.write_bytes(whole[:-4096])
+    monkeypatch.setattr(sources.time, "sleep", lambda _: None)
+    with pytest.raises(SourceError, match="is truncated"):
+        sources.read_header(path)

@@ -234,6 +234,8 @@ def free_pages(file: File) -> set[int]:
     while trunk:
         content = file.read(trunk)
         follows, count = struct.unpack_from(">II", content)
+        if count > len(content) // 4 - 2:
+            raise UnknownError
         more = {trunk, *struct.unpack_from(f">{count}I", content, 8)}
         if len(more) != count + 1 or free & more or max(more) > file.pages:
             raise UnknownError

@@ -177,8 +177,8 @@ def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Si
     source = f"{quote_name(schema)}.{quote_name(name)}"
     if not table.without_rowid:
         return _Side(source, "NOT INDEXED")
-    sql = "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?"
-    if not any(without for (without,) in conn.execute(sql, (schema, name))):
+    sql = "SELECT wr FROM pragma_table_list(?) WHERE schema = ?"
+    if not any(without for (without,) in conn.execute(sql, (name, schema))):
         # A view, or a table that is addressed by one of its unique keys: it needs that index.
         return _Side(source, "")
     indexes = conn.execute("SELECT name FROM pragma_index_list(?, ?) WHERE origin = 'pk'", (name, schema))

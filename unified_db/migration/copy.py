@@ -95,8 +95,8 @@ def write_schema_rows(
     for item in objects:
         conn.execute(
             f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
-            "VALUES (?, ?, ?, 0, ?)",
-            (item.kind, item.name, item.table, item.sql),
+            "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), 0, CAST(? AS TEXT))",
+            (item.kind, _raw(item.name), _raw(item.table), _raw(item.sql)),
         )
     # RESET also makes SQLite read the schema again.
     conn.execute("PRAGMA writable_schema=RESET")
@@ -122,11 +122,19 @@ def adopt_trees(
         name = new.name if new else _index_name(row.table, row.name, renamed)
         table = new.table if new else renamed.get(row.table, row.table)
         conn.execute(
-            "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
-            (row.kind, name, table, row.root, new.sql if new else None),
+            "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) "
+            "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT))",
+            (row.kind, _raw(name), _raw(table), row.root, _raw(new.sql if new else None)),
         )
     # RESET also makes SQLite read the schema again.
     conn.execute("PRAGMA writable_schema=RESET")
+
+
+def _raw(text: str | None) -> str | bytes | None:
+    """*text* as SQLite is given it: as its bytes, to be cast, where these are no UTF-8."""
+    if text is None or not any("\udc80" <= character <= "\udcff" for character in text):
+        return text
+    return text.encode("utf-8", "surrogateescape")
 
 
 def copy_rows(

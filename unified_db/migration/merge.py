@@ -73,12 +73,12 @@ def build_unified(
     into: Path,
     tally: pieces.Tally | None = None,
     *,
-    before_rows: Callable[[Backup], None] = lambda _: None,
+    before_sql: Callable[[Sequence[Backup]], None] = lambda _: None,
 ) -> UnifiedFile:
     """As :func:`merge_backups`, but what is built is not durable yet and has no digest.
 
-    For who has other work to do with it meanwhile; :func:`settle` does the rest. *before_rows* is called
-    with each backup that is going to be read row by row.
+    For who has other work to do with it meanwhile; :func:`settle` does the rest. *before_sql* is called
+    once pages are copied, before SQLite reads any of them, with the backups whose rows will be read.
     """
     started = time.monotonic()
     tally = tally or pieces.Tally("merge", _weight(backups))
@@ -87,12 +87,12 @@ def build_unified(
     unions.require_agreement(list(places.values()), backups.layout)
     ordered = sorted(backups.items, key=lambda b: b.size_bytes, reverse=True)
     try:
-        tables = _build(backups, ordered, places, into, tally, before_rows)
+        tables = _build(backups, ordered, places, into, tally, before_sql)
     except _NeedsItsPagesError as error:
         log.info("merge: %s; its pages are copied instead", error.message)
         first = error.backup
         ordered.sort(key=lambda b: b is not first)
-        tables = _build(backups, ordered, places, into, tally, before_rows)
+        tables = _build(backups, ordered, places, into, tally, before_sql)
     log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
     return UnifiedFile(
         path=into,
@@ -109,16 +109,14 @@ def _build(
     places: Mapping[str, SourceLayout],
     into: Path,
     tally: pieces.Tally,
-    before_rows: Callable[[Backup], None],
+    before_sql: Callable[[Sequence[Backup]], None],
 ) -> tuple[TableFacts, ...]:
     """Make *into* from the pages of the first and the rows of the others."""
     base, *others = ordered
     cost = _row_cost(base, others, backups.layout)
     with files.partial_file(into) as unfinished:
         appended = _copy_pages(ordered, places, unfinished, tally, cost)
-        for other in others:
-            if not appended[other.label]:
-                before_rows(other)
+        before_sql([other for other in others if not appended[other.label]])
         try:
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
             with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:
@@ -135,6 +133,12 @@ def _build(
                 tables = _list_tables(conn, backups.items, places)
         except sqlite3.Error as error:
             raise sqlite.translate(error, into) from error
+        except UnicodeEncodeError as error:
+            raise SourceError(
+                "a definition in one of the sources is no UTF-8, so it cannot be written anew",
+                hint="Nothing was written. As the largest source it would be carried by its pages; or "
+                "let the application define the object again.",
+            ) from error
         _make_wal(unfinished)
     return tables
 
@@ -401,7 +405,8 @@ def _list_tables(
                         source=backup.label,
                         # Of a united table, the rows that this source has in it.
                         rows=sqlite.count_rows(theirs, name) if united else sqlite.count_rows(conn, ours),
-                        sequence=counters.get(ours),
+                        # Only `writable_schema` puts anything else there.
+                        sequence=found if type(found := counters.get(ours)) is int else None,
                         original=name if name != ours else None,
                         united=united,
                     )

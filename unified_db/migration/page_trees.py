@@ -34,8 +34,9 @@ _MOST_PAGES = 0xFFFFFFFE
 # SQLite keeps no larger record.
 _MOST_PAYLOAD_BYTES = 0x7FFFFFFF
 # Bounds what is in memory of a tree at a time: pages that are parsed, and pages that are copied.
-_PARSED_PAGES = 2048
+_PARSED_BYTES = 8 << 20
 _COPIED_BYTES = 1 << 18
+_STEPS_BETWEEN_LOOKS = 2048
 # So few chains of overflow pages are quicker followed one by one.
 _FEW_CHAINS = 16
 # Where SQLite puts its locks, no page may be ("The Lock-Byte Page" there).
@@ -117,8 +118,8 @@ class PageFile:
             head = self.content[:100].tobytes()
             (size,) = struct.unpack_from(">H", head, 16)
             change, self.pages = struct.unpack_from(">II", head, 24)
-            self.schema_format, self.auto_vacuum, self.encoding = (
-                struct.unpack_from(">I", head, at)[0] for at in (44, 52, 56)
+            self.schema_format, self.auto_vacuum, self.encoding, self.incremental = (
+                struct.unpack_from(">I", head, at)[0] for at in (44, 52, 56, 64)
             )
             (valid_for,) = struct.unpack_from(">I", head, 92)
         except _ERRORS as error:
@@ -180,7 +181,7 @@ class _Walk:
         for _ in range(_MOST_LEVELS):
             kind = self._kind(level)
             below: list[Numbers] = []
-            for batch in _batches(level, _PARSED_PAGES):
+            for batch in _batches(level, max(_PARSED_BYTES // self._file.page_bytes, 1)):
                 pieces.look()
                 owners, cells = self._cells(batch, kind)
                 if kind != _INNER_TABLE:
@@ -290,7 +291,7 @@ class _Walk:
     def _follow_chain(self, pointer: int, pages: int) -> None:
         content, at = self._file.content.data, list[int]()
         for nth in range(pages):
-            if not nth % _PARSED_PAGES:
+            if not nth % _STEPS_BETWEEN_LOOKS:
                 pieces.look()
             at.append(pointer)
             (page,) = struct.unpack_from(">I", content, pointer)
@@ -392,7 +393,7 @@ class Appender:
         target, file = PageFile(self._base), PageFile(source)
         if target.meaning != file.meaning or target.auto_vacuum:
             raise UnknownError
-        trees = _walk_all(file, roots)
+        trees = list(_walk_all(file, roots))
         if not trees:
             return {}
         pages = np.concatenate([t.pages for t in trees])
@@ -421,20 +422,31 @@ class Appender:
                 os.pwrite(stream.fileno(), change, 92)
 
 
-def _walk_all(file: PageFile, roots: Sequence[int]) -> list[Tree]:
+def _walk_all(file: PageFile, roots: Sequence[int]) -> Iterator[Tree]:
     """The trees at *roots*.
 
     Raises:
         UnknownError: One is none, or has a page of another one, or one twice.
     """
-    trees, used = list[Tree](), np.zeros(file.pages + 1, dtype=bool)
+    used = np.zeros(file.pages + 1, dtype=bool)
     for root in roots:
         tree = file.walk(root)
         if used[tree.pages].any() or len(np.unique(tree.pages)) != len(tree.pages):
             raise UnknownError
         used[tree.pages] = True
-        trees.append(tree)
-    return trees
+        yield tree
+
+
+def require_trees(path: Path) -> None:
+    """Return where all tables and indexes of *path* are trees, and no page is in two places.
+
+    What SQLite does with such a file comes to an end. Reads the pages that have pointers.
+
+    Raises:
+        UnknownError: It is not so, or not known.
+    """
+    for _ in _walk_all(PageFile(path), [row.root for row in schema_rows(path)]):
+        pass
 
 
 def _numbered(pages: Numbers, *, after: int, target: PageFile) -> Numbers:

@@ -122,7 +122,7 @@ class _Files:
 
     def has_nothing_else(self, before: Path) -> bool:
         """Whether every page of the first file, *before*, is in one tree that was taken, or free."""
-        if self._before.auto_vacuum:
+        if self._before.auto_vacuum or self._before.incremental:
             return False
         self.take(1)
         with before.open("rb") as stream:

@@ -20,8 +20,9 @@ from pathlib import Path
 from unified_db import files, integrity, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import GateClosedError, SourceError, UsageError
-from unified_db.migration import backup, meaning, merge, runs, transcode, validate
+from unified_db.migration import backup, meaning, merge, page_trees, runs, transcode, validate
 from unified_db.migration.backup import PlainSource
+from unified_db.migration.btree import UnknownError
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.copy import read_objects
 from unified_db.migration.langgraph import holds_checkpoints, require_current
@@ -123,7 +124,7 @@ def _merge(
             # Built and proven beside the target, so that what appears there is proven already.
             target = place.workshop / place.into.name
             taken, built, verdict = _build_and_prove(copies, working, target, digests)
-        except SourceError:
+        except Exception:
             # Where a source is damaged, that is what to tell, whatever was noticed first; below, too.
             backup.check_copies(copies)
             raise
@@ -155,16 +156,22 @@ def _build_and_prove(
     """
     decoding = meaning.Decoding(working)
     by_pages = [b for b in merge.carried_by_pages(working) if b in copies.items]
-
-    def check_first(copy: Backup) -> None:
-        # Of a damaged file there may be no end of rows.
-        if copy in by_pages:
-            backup.require_intact_copy(copy)
+    largest = max(working.items, key=lambda b: b.size_bytes)
 
     with pieces.crew(4) as hands:
         later = [b.path for b in by_pages]
         checked = hands.start(partial(backup.check_copies, copies, digests=digests, proven_later=later))
-        built = hands.start(partial(merge.build_unified, working, into, before_rows=check_first))
+        looked = [hands.start(partial(_require_trees, b)) for b in by_pages if b is largest]
+
+        def before_sql(read: Sequence[Backup]) -> None:
+            for look in looked:
+                pieces.result_of(look)
+            # Nor of rows: what was to come by its pages and does not, makes no sense somewhere.
+            for copy in read:
+                if copy in by_pages:
+                    backup.require_intact_copy(copy)
+
+        built = hands.start(partial(merge.build_unified, working, into, before_sql=before_sql))
         decoded = hands.start(decoding.run)
         hands.finish([checked, built])
         settled = hands.start(partial(files.fsync_file, into))
@@ -180,6 +187,18 @@ def _build_and_prove(
         )
         hands.finish([settled])
     return taken, built.result(), verdict
+
+
+def _require_trees(copy: Backup) -> None:
+    """Return where what SQLite does with *copy* comes to an end; of a damaged file it may not.
+
+    Raises:
+        SourceError: It is damaged.
+    """
+    try:
+        page_trees.require_trees(copy.path)
+    except UnknownError:
+        backup.require_intact_copy(copy)
 
 
 def _require_intact(copy: Backup, same: SamePages) -> tuple[Finding, ...]:
