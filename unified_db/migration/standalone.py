@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -157,21 +158,12 @@ def _build_and_prove(
     decoding = meaning.Decoding(working)
     by_pages = [b for b in merge.carried_by_pages(working) if b in copies.items]
     largest = max(working.items, key=lambda b: b.size_bytes)
-
     with pieces.crew(4) as hands:
         later = [b.path for b in by_pages]
         checked = hands.start(partial(backup.check_copies, copies, digests=digests, proven_later=later))
         looked = [hands.start(partial(_require_trees, b)) for b in by_pages if b is largest]
-
-        def before_sql(read: Sequence[Backup]) -> None:
-            for look in looked:
-                pieces.result_of(look)
-            # Nor of rows: what was to come by its pages and does not, makes no sense somewhere.
-            for copy in read:
-                if copy in by_pages:
-                    backup.require_intact_copy(copy)
-
-        built = hands.start(partial(merge.build_unified, working, into, before_sql=before_sql))
+        first = partial(_require_readable, looked, by_pages)
+        built = hands.start(partial(merge.build_unified, working, into, before_sql=first))
         decoded = hands.start(decoding.run)
         hands.finish([checked, built])
         settled = hands.start(partial(files.fsync_file, into))
@@ -187,6 +179,23 @@ def _build_and_prove(
         )
         hands.finish([settled])
     return taken, built.result(), verdict
+
+
+def _require_readable(
+    looked: Sequence[Future[None]], by_pages: Sequence[Backup], read: Sequence[Backup]
+) -> None:
+    """Return once the largest was *looked* at, which SQLite can read to an end, and where *read* are intact.
+
+    What was to come *by_pages* and has its rows read instead, makes no sense somewhere.
+
+    Raises:
+        SourceError: One is damaged.
+    """
+    for look in looked:
+        pieces.result_of(look)
+    for copy in read:
+        if copy in by_pages:
+            backup.require_intact_copy(copy)
 
 
 def _require_trees(copy: Backup) -> None:
