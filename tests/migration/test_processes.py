@@ -128,6 +128,15 @@ def test_what_a_command_prints_is_kept_from_both_ends_and_never_all_of_a_flood(t
     assert peak < 1_000_000
 
 
+def test_what_was_printed_last_before_a_log_is_cut_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_LOG_LIMIT_BYTES", 2_000)
+    monkeypatch.setattr(processes, "_LOG_HEAD_BYTES", 100)
+    (tmp_path / "log").write_text("first\n" + "x" * 5_000 + "\nlast\n")
+    processes._bound_log(tmp_path / "log")
+    kept = (tmp_path / "log").read_text()
+    assert (kept[:6], kept[-6:], len(kept)) == ("first\n", "\nlast\n", 241)
+
+
 def test_a_command_that_does_not_exist_is_an_error_of_ours(tmp_path):
     with pytest.raises(ServerError, match="cannot start 'no-such-program'"):
         processes.run_command(

@@ -427,9 +427,13 @@ def _has_mark(process: psutil.Process, mark: str) -> bool:
 def _bound_log(path: Path) -> None:
     """Cut a log that floods the disk back to its beginning; what follows is appended to that."""
     if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
-        os.truncate(path, _LOG_HEAD_BYTES)
+        with path.open("r+b") as stream:
+            stream.seek(-_LOG_HEAD_BYTES, os.SEEK_END)
+            # Whoever prints may have come to its end meanwhile: this is all of it that there will be.
+            end = stream.read()
+            os.truncate(path, _LOG_HEAD_BYTES)
         with path.open("ab") as stream:
-            stream.write(b"\n[cut here: it printed too much to keep]\n")
+            stream.write(b"\n[cut here: it printed too much to keep]\n" + end)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
