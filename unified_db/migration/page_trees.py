@@ -146,14 +146,14 @@ class PageFile:
         """All bytes, a row for each page."""
         return self.content.reshape(self.pages, self.page_bytes)
 
-    def walk(self, root: int) -> Tree:
-        """The tree at *root*.
+    def walk(self, root: int, *, pointers: bool = True) -> Tree:
+        """The tree at *root*, without its *pointers* where nobody needs them.
 
         Raises:
             UnknownError: It is no tree.
         """
         try:
-            return _Walk(self, root).walk()
+            return _Walk(self, root, pointers=pointers).walk()
         except _ERRORS as error:
             raise UnknownError from error
 
@@ -168,8 +168,9 @@ class PageFile:
 class _Walk:
     """Finds the pages of one tree, level by level and then chain by chain."""
 
-    def __init__(self, file: PageFile, root: int) -> None:
+    def __init__(self, file: PageFile, root: int, *, pointers: bool) -> None:
         self._file = file
+        self._keeps_pointers = pointers
         self._pages = [np.array([root], dtype=np.int64)]
         self._pointers: list[Numbers] = []
         self._budget = file.pages
@@ -220,7 +221,8 @@ class _Walk:
         if self._budget < 0 or (len(pages) and (pages.min() < 2 or pages.max() > self._file.pages)):
             raise UnknownError
         self._pages.append(pages)
-        self._pointers.append(pointers)
+        if self._keeps_pointers:
+            self._pointers.append(pointers)
         return pages
 
     def _cells(self, pages: Numbers, kind: int) -> tuple[Numbers, Numbers]:
@@ -422,18 +424,19 @@ class Appender:
                 os.pwrite(stream.fileno(), change, 92)
 
 
-def _walk_all(file: PageFile, roots: Sequence[int]) -> Iterator[Tree]:
+def _walk_all(file: PageFile, roots: Sequence[int], *, pointers: bool = True) -> Iterator[Tree]:
     """The trees at *roots*.
 
     Raises:
         UnknownError: One is none, or has a page of another one, or one twice.
     """
-    used = np.zeros(file.pages + 1, dtype=bool)
+    used, uses = np.zeros(file.pages + 1, dtype=bool), 0
     for root in roots:
-        tree = file.walk(root)
-        if used[tree.pages].any() or len(np.unique(tree.pages)) != len(tree.pages):
-            raise UnknownError
+        tree = file.walk(root, pointers=pointers)
         used[tree.pages] = True
+        uses += len(tree.pages)
+        if np.count_nonzero(used) != uses:
+            raise UnknownError
         yield tree
 
 
@@ -445,7 +448,7 @@ def require_trees(path: Path) -> None:
     Raises:
         UnknownError: It is not so, or not known.
     """
-    for _ in _walk_all(PageFile(path), [row.root for row in schema_rows(path)]):
+    for _ in _walk_all(PageFile(path), [row.root for row in schema_rows(path)], pointers=False):
         pass
 
 

@@ -57,7 +57,8 @@ def find_same(backup: Path, unified: Path, tables: Collection[str], *, whole: bo
         for row in rows:
             if not whole and row.name not in tables:
                 continue
-            tree, other = files.take(row.root), there.get(row.name)
+            other = there.get(row.name)
+            tree = files.take(row.root, pointers=other is not None and other.root != row.root)
             if other is None or row.table not in tables or replace(row, root=other.root) != other:
                 continue
             if files.have_same(tree, other.root):
@@ -96,9 +97,9 @@ class _Files:
         self._uses = 0
         self._differs: NDArray[np.bool_] | None = None
 
-    def take(self, root: int) -> Tree:
+    def take(self, root: int, *, pointers: bool = False) -> Tree:
         """The tree at *root* of the first file."""
-        tree = self._before.walk(root)
+        tree = self._before.walk(root, pointers=pointers)
         self._use(tree.pages)
         return tree
 
@@ -111,9 +112,9 @@ class _Files:
 
     def have_same(self, mine: Tree, root_after: int) -> bool:
         """Whether the tree at *root_after* of the other file holds the same."""
-        if mine.pages[0] == root_after and not self._differing()[mine.pages].any():
-            # So their pointers are the same too, and lead to the same pages.
-            return True
+        if mine.pages[0] == root_after:
+            # With the pages their pointers are the same, and lead to the same pages.
+            return not self._differing()[mine.pages].any()
         try:
             theirs = self._after.walk(root_after)
         except UnknownError:
