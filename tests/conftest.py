@@ -39,6 +39,20 @@ def build_database(path: Path, sql: str, *, wal: bool = False) -> Path:
     return path
 
 
+def backwards(a: str, b: str) -> int:
+    """An order that only an application knows."""
+    return (a[::-1] > b[::-1]) - (a[::-1] < b[::-1])
+
+
+@contextlib.contextmanager
+def connected_as_the_application(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to *path* with a collation and a function that nobody else has."""
+    with closing(sqlite3.connect(path)) as conn:
+        conn.create_collation("BACKWARDS", backwards)
+        conn.create_function("shout", 1, lambda text: text and text.upper(), deterministic=True)
+        yield conn
+
+
 @dataclass(frozen=True)
 class Done:
     """How a call of the command ended, its one JSON object, and all that it told people."""

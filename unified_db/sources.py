@@ -102,15 +102,11 @@ def read_header(path: Path) -> Header:
     _require_regular(path)
     if is_open_here(path):
         return _header_by_connection(path)
-    return _read_bytes_of_header(path)
+    return read_header_of_copy(path)
 
 
-def read_header_of_copy(copy: Path) -> Header:
-    """As :func:`read_header`, of a file of ours on which no lock is held, whoever else reads it."""
-    return _read_bytes_of_header(copy)
-
-
-def _read_bytes_of_header(path: Path) -> Header:
+def read_header_of_copy(path: Path) -> Header:
+    """As :func:`read_header`, of a file on which this process holds no lock, whoever else reads it."""
     for attempt in range(_LOOKS_AT_HEADER, 0, -1):
         try:
             with path.open("rb") as stream:

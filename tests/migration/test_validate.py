@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import backwards
 from unified_db import files
 from unified_db.migration import backup, merge, validate
 from unified_db.migration.backup import PlainSource
@@ -347,8 +348,7 @@ def test_damage_in_the_order_of_a_collation_that_only_the_application_has(
     import runpy
 
     case = Path(__file__).parent.parent / "cases" / "collation-that-is-not-here" / "app.py"
-    made = runpy.run_path(str(case))
-    made["build"](tmp_path / "app.db")
+    runpy.run_path(str(case))["build"](tmp_path / "app.db")
     (tmp_path / "backup").mkdir()
     backups = backup.take_backups([PlainSource(tmp_path / "app.db", "app.db")], tmp_path / "backup")
     unified = merge.merge_backups(backups, tmp_path / "unified.db")
@@ -356,7 +356,7 @@ def test_damage_in_the_order_of_a_collation_that_only_the_application_has(
     assert verdict.failures == ()
     assert any("only the structure" in f.measured for f in verdict.findings)
     with closing(sqlite3.connect(unified.path)) as conn:
-        conn.create_collation("BACKWARDS", made["_backwards"])
+        conn.create_collation("BACKWARDS", backwards)
         conn.execute(sql)
         conn.commit()
     said = "\n".join(f"{f.where}: {f.measured}" for f in validate.validate(backups, unified).failures)

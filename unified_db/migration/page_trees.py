@@ -27,7 +27,7 @@ from unified_db.migration.btree import UnknownError
 
 Numbers = NDArray[np.int64]
 
-_INNER_INDEX, _INNER_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
+_KINDS = _INNER_INDEX, _INNER_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
 # SQLite goes no deeper (BTCURSOR_MAX_DEPTH in its btreeInt.h).
 _MOST_LEVELS = 20
 _MOST_PAGES = 0xFFFFFFFE
@@ -209,7 +209,7 @@ class _Walk:
     def _kind(self, level: Numbers) -> int:
         """What all pages of *level* are; all leaves of a tree lie at one depth."""
         kinds = self._file.content[self._heads(level)]
-        if not (kinds == kinds[0]).all() or kinds[0] not in (2, 5, 10, 13):
+        if not (kinds == kinds[0]).all() or kinds[0] not in _KINDS:
             raise UnknownError
         return int(kinds[0])
 
@@ -360,10 +360,14 @@ def same_elsewhere(one: PageFile, mine: Tree, other: PageFile, theirs: Tree) -> 
 def can_append(source: Path, into: Path) -> bool:
     """Whether the pages of *source* mean the same in *into*, so that trees of it can be appended."""
     try:
-        target = PageFile(into)
-        return target.meaning == PageFile(source).meaning and not target.auto_vacuum
+        return _takes(PageFile(into), PageFile(source))
     except UnknownError:
         return False
+
+
+def _takes(target: PageFile, source: PageFile) -> bool:
+    # With auto_vacuum there are pages that point at others.
+    return target.meaning == source.meaning and not target.auto_vacuum
 
 
 class Appender:
@@ -393,7 +397,7 @@ class Appender:
             UnknownError: Nothing was written: pages mean something else there, or a tree is none.
         """
         target, file = PageFile(self._base), PageFile(source)
-        if target.meaning != file.meaning or target.auto_vacuum:
+        if not _takes(target, file):
             raise UnknownError
         trees = list(_walk_all(file, roots))
         if not trees:
