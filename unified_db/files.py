@@ -27,6 +27,10 @@ SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
 Stamp = tuple[int, int, int, int, int]
 
 _CHUNK_BYTES = 8 << 20
+# What goes to the disk at a time; another's commit waits for two of these.
+_SLICE_BYTES = 2 << 20
+# Of what waits for the disk, in one file: so little that the system does not take to writing it out itself.
+_MOST_AHEAD_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 40
 # What fits into a core's own cache is hashed while it is warm there.
 _READ_BYTES = 256 << 10
 # How soon a thread that waits for another sees that both are given up.
@@ -133,9 +137,13 @@ def sidecar(database: Path, suffix: str) -> Path:
 
 
 def fsync_file(path: Path) -> None:
-    """Return when the content of *path* is on the disk."""
+    """Return when the content of *path* is on the disk, where it goes a little at a time; see `Writeback`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        slices, size_bytes = _Slices(descriptor), os.fstat(descriptor).st_size
+        while slices.begun_bytes + _SLICE_BYTES < size_bytes:
+            slices.begin_next()
+            pieces.look()
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -316,8 +324,7 @@ def copy_open(
     """As :func:`copy_content`, for the first *size_bytes* of what the descriptor *reader* has open."""
     os.lseek(reader, 0, os.SEEK_SET)
     left = size_bytes
-    with target.open("r+b" if made else "xb") as writer:
-        writeback = Writeback(writer.fileno())
+    with target.open("r+b" if made else "xb") as writer, Writeback(writer.fileno()) as writeback:
         while left:
             copied = _copy_chunk(reader, writer.fileno(), min(left, _CHUNK_BYTES))
             if not copied:
@@ -330,27 +337,75 @@ def copy_open(
 
 
 class Writeback:
-    """Has a file that grows from its start written out all along, so that little of it waits in memory.
+    """Has a file that grows from its start written out behind who writes it, a little at a time.
 
-    Whoever else commits on that file system would wait for all of it: a journalling file system puts
-    the data of one file before the commit of another (kernel.org, ext4, `data=ordered`). Writes
-    nothing durably: that stays the business of `fsync_file`, which then has little left to do.
+    Whoever else commits on that file system would wait for all that is on its way: a journalling file system
+    puts the data of one file before the commit of another (kernel.org, ext4, `data=ordered`). The writer
+    waits only where it is too far ahead for the system's memory. Writes nothing durably: that stays the
+    business of :func:`fsync_file`, which does the rest in the same way.
+
+    Args:
+        descriptor: Of the file; stays open for the block.
+        done_bytes: What is not to be written out.
     """
 
     def __init__(self, descriptor: int, *, done_bytes: int = 0) -> None:
         self._descriptor = descriptor
-        self._before = self._begun = done_bytes
+        self._changed = threading.Condition()
+        self._reached = self._done = done_bytes
+        self._ended = False
+        self._thread = threading.Thread(target=self._write_out, name="unify-db-writeback", daemon=True)
 
-    def reach(self, size_bytes: int) -> None:
-        """As `add`, where the file has *size_bytes* in all; nothing before that is worth a call."""
-        if size_bytes - self._begun >= _CHUNK_BYTES:
-            self.add(size_bytes - self._begun)
+    def __enter__(self) -> Writeback:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join()
 
     def add(self, size_bytes: int) -> None:
-        """Begin to write out *size_bytes* more, and wait for what was begun with the call before."""
-        _sync_range(self._descriptor, self._begun, size_bytes, _WRITE)
-        _sync_range(self._descriptor, self._before, self._begun - self._before, _WAIT | _WRITE | _WAIT_AFTER)
-        self._before, self._begun = self._begun, self._begun + size_bytes
+        """The writer's word that *size_bytes* more are there."""
+        self.reach(self._reached + size_bytes)
+
+    def reach(self, size_bytes: int) -> None:
+        """As `add`, where the file has *size_bytes* in all."""
+        with self._changed:
+            self._reached = max(size_bytes, self._reached)
+            self._changed.notify_all()
+            while self._reached - self._done > _MOST_AHEAD_BYTES:
+                self._changed.wait(_LOOK_S)
+                pieces.look()
+
+    def _write_out(self) -> None:
+        slices = _Slices(self._descriptor, self._done)
+        while True:
+            with self._changed:
+                self._done = slices.done_bytes
+                self._changed.notify_all()
+                self._changed.wait_for(
+                    lambda: self._ended or self._reached - slices.begun_bytes >= _SLICE_BYTES
+                )
+                if self._ended:
+                    return
+            slices.begin_next()
+
+
+class _Slices:
+    """Slices of a file that go to the disk one after the other, two of them at a time."""
+
+    def __init__(self, descriptor: int, begun_bytes: int = 0) -> None:
+        self._descriptor = descriptor
+        self.done_bytes = self.begun_bytes = begun_bytes
+
+    def begin_next(self) -> None:
+        """Begin to write out one more, and return when the one before is written."""
+        _sync_range(self._descriptor, self.begun_bytes, _SLICE_BYTES, _WRITE)
+        left = self.begun_bytes - self.done_bytes
+        _sync_range(self._descriptor, self.done_bytes, left, _WAIT | _WRITE | _WAIT_AFTER)
+        self.done_bytes, self.begun_bytes = self.begun_bytes, self.begun_bytes + _SLICE_BYTES
 
 
 _WAIT, _WRITE, _WAIT_AFTER = 1, 2, 4

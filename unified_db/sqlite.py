@@ -210,8 +210,11 @@ def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], 
         pieces.look()
 
     # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
-    with into.open("xb") as written, _closing(sqlite3.connect(into, isolation_level=None)) as target:
-        writeback = files.Writeback(written.fileno())
+    with (
+        into.open("xb") as written,
+        files.Writeback(written.fileno()) as writeback,
+        _closing(sqlite3.connect(into, isolation_level=None)) as target,
+    ):
         # Thrown away after any failure, so it needs neither journal nor syncs.
         target.execute("PRAGMA synchronous=OFF")
         source.backup(target, pages=max(1, _STEP_BYTES // page_bytes), progress=step)

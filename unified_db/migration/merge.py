@@ -119,8 +119,11 @@ def _build(
         before_sql([other for other in others if not appended[other.label]])
         try:
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
-            with unfinished.open("rb") as written, sqlite.closing(_open_for_bulk(unfinished)) as conn:
-                writeback = files.Writeback(written.fileno(), done_bytes=base.size_bytes)
+            with (
+                unfinished.open("rb") as written,
+                files.Writeback(written.fileno(), done_bytes=base.size_bytes) as writeback,
+                sqlite.closing(_open_for_bulk(unfinished)) as conn,
+            ):
                 pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback, cost))
                 compare.prepare(conn)
                 copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
@@ -201,9 +204,10 @@ def _note(
 def _open_for_bulk(path: Path) -> sqlite3.Connection:
     conn = sqlite.create(path)
     # The partial file is thrown away after any failure, so it needs neither journal nor syncs.
+    # First of all without these: leaving WAL mode would have the disk take all at once.
     for setting in (
-        "journal_mode=OFF",
         "synchronous=OFF",
+        "journal_mode=OFF",
         "locking_mode=EXCLUSIVE",
         "foreign_keys=OFF",
         "ignore_check_constraints=ON",
@@ -417,6 +421,8 @@ def _list_tables(
 def _make_wal(path: Path) -> None:
     # The file itself remembers WAL mode; closing the only connection removes the sidecars again.
     with sqlite.closing(sqlite.connect_writable(path)) as conn:
+        # Its fsync would have the disk take all at once; `settle` sees to that.
+        conn.execute("PRAGMA synchronous=OFF")
         conn.execute("PRAGMA journal_mode=WAL")
     leftovers = files.sidecars(path)
     if leftovers:

@@ -227,14 +227,16 @@ class _Walk:
 
     def _cells(self, pages: Numbers, kind: int) -> tuple[Numbers, Numbers]:
         """Where the page of each cell begins in the file, and where the cell does."""
-        heads = self._heads(pages)
         head_bytes = 12 if kind in (_INNER_INDEX, _INNER_TABLE) else 8
-        counts = self._file.numbers_at(heads + 3, 2)
-        if head_bytes + 2 * counts.max() > self._file.usable_bytes:
+        # The first page is alone on its level.
+        first = head_bytes + (100 if pages[0] == 1 else 0)
+        counts = self._file.numbers_at(self._heads(pages) + 3, 2)
+        most = int(counts.max())
+        if first + 2 * most > self._file.usable_bytes:
             raise UnknownError
+        arrays = self._file.rows()[pages - 1, first : first + 2 * most].view(">u2")
+        offsets = arrays[np.arange(most) < counts[:, None]].astype(np.int64)
         owners = np.repeat(self._starts(pages), counts)
-        nth = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        offsets = self._file.numbers_at(np.repeat(heads, counts) + head_bytes + 2 * nth, 2)
         # The smallest cell of an inner page has a number and a byte.
         if len(offsets) and (offsets.min() < head_bytes or offsets.max() > self._file.usable_bytes - 4):
             raise UnknownError
@@ -243,8 +245,11 @@ class _Walk:
     def _overflowing(self, owners: Numbers, cells: Numbers, kind: int) -> tuple[Numbers, Numbers]:
         """Of the cells that do not hold all of their record: where they point on, and at how many pages."""
         usable = self._file.usable_bytes
-        payload, after = self._varints(cells + 4 if kind == _INNER_INDEX else cells)
         most = usable - 35 if kind == _LEAF_TABLE else (usable - 12) * 64 // 255 - 23
+        sizes_at = cells + 4 if kind == _INNER_INDEX else cells
+        long = self._may_exceed(sizes_at, most)
+        owners, sizes_at = owners[long], sizes_at[long]
+        payload, after = self._varints(sizes_at)
         large = payload > most
         payload, after, owners = payload[large], after[large], owners[large]
         if kind == _LEAF_TABLE:
@@ -257,6 +262,15 @@ class _Walk:
         if len(pointers) and (pointers + 4 > owners + usable).any():
             raise UnknownError
         return pointers, -(-(payload - local) // (usable - 4))
+
+    def _may_exceed(self, places: Numbers, most: int) -> Numbers:
+        """Which of the numbers at *places* may be more than *most*; few of those that are not."""
+        if most < 0x80:
+            return np.arange(len(places))
+        content = self._file.content
+        which = np.flatnonzero(content[places] >= 0x80)
+        first, second = content[places[which]], content[places[which] + 1]
+        return which[(second >= 0x80) | (first >= 0x80 + (most >> 7))]
 
     def _varints(self, places: Numbers, *, whole: bool = True) -> tuple[Numbers, Numbers]:
         """The numbers at *places*, of which *whole* ones are the size of a record, and where each ends."""
@@ -407,8 +421,11 @@ class Appender:
         pointed_at = np.concatenate([t.pages[1:] for t in trees])
         after = self._pages or target.pages
         moved = _numbered(pages, after=after, target=target)
-        with self._into.open("r+b") as stream:
-            writeback = files.Writeback(stream.fileno(), done_bytes=after * target.page_bytes)
+        done_bytes = after * target.page_bytes
+        with (
+            self._into.open("r+b") as stream,
+            files.Writeback(stream.fileno(), done_bytes=done_bytes) as writeback,
+        ):
             for which, content, on_them, places in _Copied(file, pages, pointers):
                 new = moved[pointed_at[on_them]].astype(">u4").view(np.uint8).reshape(-1, 4)
                 content.reshape(-1)[places[:, None] + np.arange(4)] = new

@@ -158,27 +158,31 @@ def _build_and_prove(
     decoding = meaning.Decoding(working)
     by_pages = [b for b in merge.carried_by_pages(working) if b in copies.items]
     largest = max(working.items, key=lambda b: b.size_bytes)
-    with pieces.crew(4) as hands:
+    with pieces.crew(5) as hands:
         later = [b.path for b in by_pages]
         checked = hands.start(partial(backup.check_copies, copies, digests=digests, proven_later=later))
         looked = [hands.start(partial(_require_trees, b)) for b in by_pages if b is largest]
-        first = partial(_require_readable, looked, by_pages)
-        built = hands.start(partial(merge.build_unified, working, into, before_sql=first))
         decoded = hands.start(decoding.run)
-        hands.finish([checked, built])
-        settled = hands.start(partial(files.fsync_file, into))
-        taken = checked.result()
-        same = validate.look_for_same_pages(working, built.result(), whole=[b.label for b in by_pages])
-        verdict = validate.validate(
-            _with_digests(working, taken),
-            built.result(),
-            stamps={item.path: files.stamp(item.path) for item in working.items},
-            decoding=(decoding, decoded),
-            same=same,
-            further=[partial(_require_intact, b, same[b.label]) for b in by_pages],
-        )
-        hands.finish([settled])
-    return taken, built.result(), verdict
+
+        def build_and_prove() -> tuple[UnifiedFile, Verdict]:
+            first = partial(_require_readable, looked, by_pages)
+            built = merge.build_unified(working, into, before_sql=first)
+            settled = hands.start(partial(files.fsync_file, into))
+            same = validate.look_for_same_pages(working, built, whole=[b.label for b in by_pages])
+            verdict = validate.validate(
+                working,
+                built,
+                taken=checked,
+                decoding=(decoding, decoded),
+                same=same,
+                further=[partial(_require_intact, b, same[b.label]) for b in by_pages],
+            )
+            pieces.result_of(settled)
+            return built, verdict
+
+        proven = hands.start(build_and_prove)
+        hands.finish([checked, proven])
+    return checked.result(), *proven.result()
 
 
 def _require_readable(
@@ -222,12 +226,6 @@ def _require_intact(copy: Backup, same: SamePages) -> tuple[Finding, ...]:
                 return ()
     backup.require_intact_copy(copy)
     return ()
-
-
-def _with_digests(working: Backups, taken: Backups) -> Backups:
-    digests = {item.path: item for item in taken.items}
-    items = tuple(digests.get(item.path, item) for item in working.items)
-    return working.model_copy(update={"items": items})
 
 
 @contextlib.contextmanager

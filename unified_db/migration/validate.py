@@ -39,7 +39,7 @@ def validate(
     backups: Backups,
     unified: UnifiedFile,
     *,
-    stamps: Mapping[Path, files.Stamp] | None = None,
+    taken: Future[Backups] | None = None,
     decoding: tuple[meaning.Decoding, Future[meaning.Decoded]] | None = None,
     same: Mapping[str, SamePages] | None = None,
     further: Sequence[Check] = (),
@@ -47,10 +47,10 @@ def validate(
     """Compare the unified file with its backups, by content and by meaning.
 
     Args:
-        backups: With their digests.
+        backups: With their digests, or *taken*.
         unified: What was merged from them.
-        stamps: Of backups whose digest this process has taken since: that nobody wrote to
-            them is seen from these.
+        taken: What the backups will be once this process has their digests; that nobody writes to them
+            meanwhile is seen from their stamps.
         decoding: That of the backups, where it has begun already.
         same: What :func:`look_for_same_pages` returned, where the caller has a use for it too.
         further: What else is to be checked beside it.
@@ -61,7 +61,9 @@ def validate(
     Reads every page of the backups and of the unified file about twice, on all cores.
     """
     started = time.monotonic()
-    checks = [*_work(backups, unified, stamps or {}, same or look_for_same_pages(backups, unified)), *further]
+    same = same or look_for_same_pages(backups, unified)
+    # What waits for a digest comes last.
+    checks = [*_work(backups, unified, same), *further, *_check_digests(backups, taken)]
     running, begun = decoding or (meaning.Decoding(backups), None)
     # Where there is something to decode, that takes longest: how far it is, the proof is.
     tally = pieces.Tally("validate", running.size_bytes or len(checks))
@@ -73,9 +75,10 @@ def validate(
         decoded = pieces.result_of(begun) if begun else running.run()
         return meaning.check_meaning(backups, unified.path, decoded, told.read)
 
-    # Decoding is Python's own work, which fills one core from beginning to end: it begins first and
-    # has a thread to itself; what SQLite compares has the others, and of the cores what decoding leaves.
-    work = [check_meaning, *(pieces.behind(check) for check in checks)]
+    # Decoding is Python's own work, and `integrity_check` cannot be divided: each fills a core from its
+    # beginning to its end. So they begin first, and all else has what they leave of the cores.
+    longest, *others = checks
+    work = [check_meaning, longest, *(pieces.behind(check) for check in others)]
     meant, *found = pieces.do_together(work, threads=pieces.cores() + 1)
     findings = [f for part in found for f in part]
     # Decoding rows that are known to differ would only say the same in more words.
@@ -93,16 +96,10 @@ def _counted(check: Check, tally: pieces.Tally) -> Sequence[Finding]:
     return found
 
 
-def _work(
-    backups: Backups,
-    unified: UnifiedFile,
-    stamps: Mapping[Path, files.Stamp],
-    same: Mapping[str, SamePages],
-) -> list[Check]:
-    """All that content is checked for, in pieces that need nothing of each other."""
+def _work(backups: Backups, unified: UnifiedFile, same: Mapping[str, SamePages]) -> list[Check]:
+    """All that content is checked for, in pieces that need nothing of each other; the longest one first."""
     pairs = [(b, place_backup(b, backups.layout)) for b in backups.items]
-    work: list[Check] = [partial(_check_digest, b, stamps.get(b.path)) for b in backups.items]
-    work.append(partial(_alone, unified.path, partial(_check_integrity, backups=backups)))
+    work: list[Check] = [partial(_alone, unified.path, partial(_check_integrity, backups=backups))]
     work += [
         partial(_beside, unified.path, backup, partial(_check_objects, places=places))
         for backup, places in pairs
@@ -206,22 +203,31 @@ def _check_whole(
     ]
 
 
-def _check_digest(backup: Backup, stamp: files.Stamp | None) -> list[Finding]:
-    if not backup.path.exists():
-        same = False
-    elif stamp is not None:
-        same = files.stamp(backup.path) == stamp
-    else:
-        same = files.digest_file(backup.path) == backup.sha256
-    return [
-        Finding(
-            check="backup is as it was taken",
-            where=backup.label,
-            required=f"sha256 {backup.sha256[:12]}",
-            measured="the same" if same else "another or no file",
-            passed=same,
-        )
-    ]
+def _check_digests(backups: Backups, taken: Future[Backups] | None) -> list[Check]:
+    if taken is None:
+        return [partial(_check_digest, b) for b in backups.items]
+    return [partial(_check_stamp, b, files.stamp(b.path), taken) for b in backups.items]
+
+
+def _check_digest(backup: Backup) -> list[Finding]:
+    same = backup.path.exists() and files.digest_file(backup.path) == backup.sha256
+    return [_as_taken(backup, same=same)]
+
+
+def _check_stamp(backup: Backup, stamp: files.Stamp, taken: Future[Backups]) -> list[Finding]:
+    found = {item.path: item for item in pieces.result_of(taken).items}
+    same = backup.path.exists() and files.stamp(backup.path) == stamp
+    return [_as_taken(found.get(backup.path, backup), same=same)]
+
+
+def _as_taken(backup: Backup, *, same: bool) -> Finding:
+    return Finding(
+        check="backup is as it was taken",
+        where=backup.label,
+        required=f"sha256 {backup.sha256[:12]}",
+        measured="the same" if same else "another or no file",
+        passed=same,
+    )
 
 
 def _check_table(
