@@ -136,6 +136,24 @@ def test_rate_and_remaining_time_are_shown_after_two_seconds(monkeypatch: pytest
         screen.stop()
 
 
+def test_what_is_left_is_foretold_by_what_the_beginning_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(pieces.time, "monotonic", lambda: now)
+    seen: list[pieces.Progress] = []
+    with pieces.observed(seen.append):
+        tally = pieces.Tally("merge", 1000)
+        now = 104.0
+        tally.add(800)
+        assert tally.foretell(2.0) == 400
+        now = 105.0
+        tally.add(200)
+    assert [(p.done_bytes, p.total_bytes) for p in seen] == [(800, 1000), (1000, 1200)]
+    pace = pieces.Pace()
+    pace.began = 100.0
+    pace.latest = seen[-1]
+    assert pace.sentence() == "83%, 0 MB/s, 1 s left"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority belongs to the whole process")
 def test_a_piece_goes_behind_without_the_others_or_the_caller() -> None:
     def priority() -> int:

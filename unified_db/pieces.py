@@ -123,6 +123,7 @@ class Tally:
         self._phase, self._counts = phase, counts
         self._total = max(total_bytes, 1)
         self._done = 0
+        self._began = time.monotonic()
         self._told = 0.0
         self._lock = threading.Lock()
         self._observers = _observers.get()
@@ -134,6 +135,17 @@ class Tally:
     def reach(self, done_bytes: int) -> None:
         """Count that *done_bytes* are done in all; nothing where that was counted already."""
         self._reach(done_bytes, since_done=False)
+
+    def foretell(self, left_s: float) -> int:
+        """Have what is left of the phase be as much as takes *left_s* seconds at its pace so far.
+
+        Returns:
+            How much that is.
+        """
+        with self._lock:
+            left = round(self._done * left_s / max(time.monotonic() - self._began, 0.001))
+            self._total = max(self._done + left, 1)
+            return left
 
     def _reach(self, done_bytes: int, *, since_done: bool) -> None:
         with self._lock:

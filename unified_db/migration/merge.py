@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 _ROW_BY_ROW = 8
 _TRANSFERRED = 3.5
 _APPENDED = 1.5
-_DIGESTED = 0.7
+_DIGESTED = 1.3
+_DIGESTED_PER_S = 1.3e9
 
 
 class _NeedsItsPagesError(SourceError):
@@ -157,10 +158,12 @@ def carried_by_pages(backups: Backups) -> tuple[Backup, ...]:
 def settle(built: UnifiedFile, tally: pieces.Tally | None = None) -> UnifiedFile:
     """*built* with its digest, and durable."""
     started = time.monotonic()
+    # What building has taken tells what its bytes cost here.
+    cost = tally.foretell(built.size_bytes / _DIGESTED_PER_S) / built.size_bytes if tally else 0.0
 
     def told(size_bytes: int) -> None:
         if tally is not None:
-            tally.add(round(_DIGESTED * size_bytes))
+            tally.add(round(cost * size_bytes))
 
     with pieces.crew(2) as hands:
         digest = hands.start(partial(files.digest_file, built.path, told))

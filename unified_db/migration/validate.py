@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 Check = Callable[[], Sequence[Finding]]
 
+# How much longer a checkpoint's bytes take to be decoded than to be found in the unified file.
+_DECODED_PER_CHECKED = 10
+
 
 def validate(
     backups: Backups,
@@ -65,20 +68,20 @@ def validate(
     # What waits for a digest comes last.
     checks = [*_work(backups, unified, same), *further, *_check_digests(backups, taken)]
     running, begun = decoding or (meaning.Decoding(backups), None)
-    # Where there is something to decode, that takes longest: how far it is, the proof is.
-    tally = pieces.Tally("validate", running.size_bytes or len(checks))
-    if not running.size_bytes:
-        checks = [partial(_counted, check, tally) for check in checks]
+    # Where there is something to decode, that takes longest: how far it is, the proof mostly is.
+    each = max(running.size_bytes // (_DECODED_PER_CHECKED * len(checks)), 1)
+    tally = pieces.Tally("validate", running.size_bytes + each * len(checks))
+    checks = [partial(_counted, check, tally, each) for check in checks]
     told = running.tell(tally)
 
     def check_meaning() -> Sequence[Finding]:
         decoded = pieces.result_of(begun) if begun else running.run()
         return meaning.check_meaning(backups, unified.path, decoded, told.read)
 
-    # Decoding is Python's own work, and `integrity_check` cannot be divided: each fills a core from its
-    # beginning to its end. So they begin first, and all else has what they leave of the cores.
-    longest, *others = checks
-    work = [check_meaning, longest, *(pieces.behind(check) for check in others)]
+    # Decoding is Python's own work, and `integrity_check` cannot be divided. What takes longest fills a core
+    # from beginning to end, so it begins first, and all else has what that leaves of the cores.
+    longest = 0 if running.size_bytes else 1
+    work = [check_meaning, *checks[:longest], *(pieces.behind(check) for check in checks[longest:])]
     meant, *found = pieces.do_together(work, threads=pieces.cores() + 1)
     findings = [f for part in found for f in part]
     # Decoding rows that are known to differ would only say the same in more words.
@@ -90,9 +93,9 @@ def validate(
     return verdict
 
 
-def _counted(check: Check, tally: pieces.Tally) -> Sequence[Finding]:
+def _counted(check: Check, tally: pieces.Tally, size_bytes: int) -> Sequence[Finding]:
     found = check()
-    tally.add(1)
+    tally.add(size_bytes)
     return found
 
 
