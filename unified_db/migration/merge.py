@@ -214,7 +214,7 @@ def _open_for_bulk(path: Path) -> sqlite3.Connection:
         "locking_mode=EXCLUSIVE",
         "foreign_keys=OFF",
         "ignore_check_constraints=ON",
-        "cache_size=-65536",
+        "cache_size=-32768",
     ):
         conn.execute(f"PRAGMA {setting}")
     return conn
