@@ -36,6 +36,8 @@ Check = Callable[[], Sequence[Finding]]
 
 # How much longer a checkpoint's bytes take to be decoded than to be found in the unified file.
 _DECODED_PER_CHECKED = 10
+# So many for the tables of a backup, each of which reads the whole schema of both files.
+_CONNECTIONS = 8
 
 
 def validate(
@@ -132,20 +134,18 @@ def look_for_same_pages(
 
 
 def plan_comparison(backups: Backups, unified: UnifiedFile, same: Mapping[str, SamePages]) -> list[Check]:
-    """The exact comparison alone, a piece for each table that is not united.
+    """The exact comparison alone, of every table that is not united, in some pieces for each backup.
 
     Where the pages of a table are the same, that counts only beside `integrity_check`.
     """
     work: list[Check] = []
     for backup in backups.items:
         places, pages = place_backup(backup, backups.layout), same[backup.label]
-        work += [
-            partial(
-                _beside, unified.path, backup, partial(_check_table, places=places, name=name, same=pages)
-            )
-            for name in _table_names(backup)
-            if places.union_of(name) is None
-        ]
+        names = [name for name in _table_names(backup) if places.union_of(name) is None]
+        size = -(-len(names) // _CONNECTIONS) or 1
+        for begin in range(0, len(names), size):
+            check = partial(_check_tables, places=places, names=names[begin : begin + size], same=pages)
+            work.append(partial(_beside, unified.path, backup, check))
     # What several pieces would wait for together goes before them.
     return [partial(_look_at_pages, pages) for pages in same.values()] + work
 
@@ -233,9 +233,13 @@ def _as_taken(backup: Backup, *, same: bool) -> Finding:
     )
 
 
-def _check_table(
-    conn: sqlite3.Connection, *, places: SourceLayout, name: str, same: SamePages
+def _check_tables(
+    conn: sqlite3.Connection, *, places: SourceLayout, names: Sequence[str], same: SamePages
 ) -> list[Finding]:
+    return [_check_table(conn, places, name, same) for name in names]
+
+
+def _check_table(conn: sqlite3.Connection, places: SourceLayout, name: str, same: SamePages) -> Finding:
     # Rows that cannot be addressed are refused, whatever would prove them.
     rows, table = sqlite.count_rows(conn, name, "src"), sqlite.describe_table(conn, name, "src")
     is_same = name in same.find().tables
@@ -247,15 +251,13 @@ def _check_table(
         wrong = ["the table is not there"]
     how = "in the same pages" if is_same else "compared"
     log.info("validation: %s from %s, %s rows %s", name, places.label, f"{rows:,}", how)
-    return [
-        Finding(
-            check="every row and cell",
-            where=f"{places.label}: {_both_names(name, places.name(name))}",
-            required=f"{rows:,} rows, equal",
-            measured=f"{rows:,} rows, equal" if not wrong else "; ".join(wrong),
-            passed=not wrong,
-        )
-    ]
+    return Finding(
+        check="every row and cell",
+        where=f"{places.label}: {_both_names(name, places.name(name))}",
+        required=f"{rows:,} rows, equal",
+        measured=f"{rows:,} rows, equal" if not wrong else "; ".join(wrong),
+        passed=not wrong,
+    )
 
 
 def _both_names(theirs: str, ours: str) -> str:
