@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +27,13 @@ class Disk:
         self.waited: list[tuple[int, int]] = []
         self.ready = threading.Event()
         self.ready.set()
+        self.bad_at: int | None = None
 
     def sync_range(self, _descriptor: int, offset: int, size_bytes: int, flags: int) -> None:
         if size_bytes and flags & files._WAIT_AFTER:
             self.ready.wait()
+            if offset == self.bad_at:
+                raise OSError(errno.EIO, "Input/output error")
         if size_bytes:
             (self.waited if flags & files._WAIT_AFTER else self.begun).append((offset, offset + size_bytes))
 
@@ -97,6 +104,42 @@ def test_a_writer_that_waits_for_the_disk_can_be_given_up(disk: Disk) -> None:
 
     with pytest.raises(ZeroDivisionError):
         pieces.do_together([write, fail], threads=2)
+
+
+@pytest.mark.parametrize("steps", [[9000], [1000] * 9, [3000]], ids=["too-far", "later", "at-the-end"])
+def test_what_the_disk_did_not_take_is_not_passed_over(disk: Disk, steps: list[int]) -> None:
+    disk.bad_at = 1000
+
+    def write() -> None:
+        with files.Writeback(0) as writeback:
+            for size_bytes in steps:
+                writeback.add(size_bytes)
+            _until(lambda: disk.waited == [(0, 1000)] and len(disk.begun) == 3)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        write()
+
+
+def test_what_the_disk_did_not_take_is_not_durable(disk: Disk, tmp_path: Path) -> None:
+    disk.bad_at = 1000
+    (tmp_path / "file").write_bytes(bytes(4000))
+    with pytest.raises(OSError, match="Input/output error"):
+        files.fsync_file(tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the call")
+@pytest.mark.parametrize(("number", "told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_an_error_of_the_system_is_told_where_an_fsync_would_not(
+    number: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Libc:
+        def sync_file_range(self, *_: object) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    monkeypatch.setattr(files, "_LIBC", Libc())
+    with pytest.raises(OSError, match=os.strerror(number)) if told else contextlib.nullcontext():
+        files._sync_range(0, 0, 1, files._WRITE)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 999, 1000, 2750])

@@ -30,7 +30,7 @@ _CHUNK_BYTES = 8 << 20
 # What goes to the disk at a time; another's commit waits for two of these.
 _SLICE_BYTES = 2 << 20
 # Of what waits for the disk, in one file: so little that the system does not take to writing it out itself.
-_MOST_AHEAD_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 40
+_MOST_AHEAD_BYTES = max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 40, 8 * _SLICE_BYTES)
 # What fits into a core's own cache is hashed while it is warm there.
 _READ_BYTES = 256 << 10
 # How soon a thread that waits for another sees that both are given up.
@@ -151,7 +151,11 @@ def fsync_file(path: Path) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Return when the names in *folder* are on the disk."""
-    fsync_file(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_durably(path: Path, content: bytes, *, mode: int | None = None) -> None:
@@ -347,6 +351,9 @@ class Writeback:
     Args:
         descriptor: Of the file; stays open for the block.
         done_bytes: What is not to be written out.
+
+    Raises:
+        OSError: The disk did not take it. The system says so once, and an fsync afterwards says nothing.
     """
 
     def __init__(self, descriptor: int, *, done_bytes: int = 0) -> None:
@@ -354,17 +361,20 @@ class Writeback:
         self._changed = threading.Condition()
         self._reached = self._done = done_bytes
         self._ended = False
+        self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._write_out, name="unify-db-writeback", daemon=True)
 
     def __enter__(self) -> Writeback:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         self._thread.join()
+        if self._failure is not None and kind is None:
+            raise self._failure
 
     def add(self, size_bytes: int) -> None:
         """The writer's word that *size_bytes* more are there."""
@@ -375,11 +385,21 @@ class Writeback:
         with self._changed:
             self._reached = max(size_bytes, self._reached)
             self._changed.notify_all()
-            while self._reached - self._done > _MOST_AHEAD_BYTES:
+            while self._failure is None and self._reached - self._done > _MOST_AHEAD_BYTES:
                 self._changed.wait(_LOOK_S)
                 pieces.look()
+            if self._failure is not None:
+                raise self._failure
 
     def _write_out(self) -> None:
+        try:
+            self._write_slices()
+        except OSError as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _write_slices(self) -> None:
         slices = _Slices(self._descriptor, self._done)
         while True:
             with self._changed:
@@ -409,13 +429,19 @@ class _Slices:
 
 
 _WAIT, _WRITE, _WAIT_AFTER = 1, 2, 4
-_LIBC = ctypes.CDLL(None)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+# What is no file of a kind that can be written out in part is left to its fsync.
+_CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EOPNOTSUPP})
 
 
 def _sync_range(descriptor: int, offset: int, size_bytes: int, flags: int) -> None:
-    # sync_file_range(2), which only Linux has. That it failed is no matter: the fsync tells.
-    if size_bytes > 0 and hasattr(_LIBC, "sync_file_range"):
-        _LIBC.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size_bytes), flags)
+    # sync_file_range(2), which only Linux has. Who waits takes the error, which no fsync is told any more.
+    if size_bytes <= 0 or not hasattr(_LIBC, "sync_file_range"):
+        return
+    if _LIBC.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size_bytes), flags):
+        number = ctypes.get_errno()
+        if number not in _CANNOT:
+            raise OSError(number, os.strerror(number))
 
 
 def _copy_chunk(reader: int, writer: int, size_bytes: int) -> int:
