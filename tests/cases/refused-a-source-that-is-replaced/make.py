@@ -12,16 +12,18 @@ CHANGES_BY_ITSELF = True
 
 
 def make(folder: Path) -> Iterator[list[Path]]:
-    # Large enough that several replacements fall into every copy of it.
-    sql = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(30000000))"
-    path = build_database(folder / "app.db", sql)
-    others = [build_database(folder / name, sql) for name in ("1.db", "2.db", "3.db", "4.db", "5.db")]
+    path = build_database(folder / "app.db", "CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    (folder / "others").mkdir()
+    # None of them is deleted, so that none has the number of one that was there before.
     code = (
-        "import itertools, os, sys, time\n"
-        "for other in itertools.cycle(sys.argv[2:]): os.link(other, sys.argv[1] + '.new'); "
-        "os.replace(sys.argv[1] + '.new', sys.argv[1]); time.sleep(0.001)"
+        "import itertools, os, shutil, sys, time\n"
+        "for n in itertools.count():\n"
+        "    other = shutil.copyfile(sys.argv[1], os.path.join(sys.argv[2], str(n)))\n"
+        "    os.link(other, sys.argv[1] + '.new')\n"
+        "    os.replace(sys.argv[1] + '.new', sys.argv[1])\n"
+        "    time.sleep(0.001)"
     )
-    replacing = subprocess.Popen([sys.executable, "-c", code, path, *others])
+    replacing = subprocess.Popen([sys.executable, "-c", code, path, folder / "others"])
     try:
         first = path.stat().st_ino
         while path.stat().st_ino == first:
