@@ -98,7 +98,7 @@ def _aims_of_one_size(entry: dict[str, Any]) -> list[str]:
         entry["bytes"] / statistics.median(p["seconds"][name] for p in entry["phases"]) / 1e9
         for name in ("exact comparison alone", "exact comparison alone, every row")
     )
-    during = max(w["during_max_ms"] for w in entry["writer"])
+    waits = [w["during_max_ms"] for w in entry["writer"]]
     before = max(w["alone_max_ms"] for w in entry["writer"])
     script = middle[_WHOLE] / middle[_SCRIPT]
     return [
@@ -114,8 +114,9 @@ def _aims_of_one_size(entry: dict[str, Any]) -> list[str]:
         ),
         _aim(
             "longest wait of a live writer, under 50 ms",
-            f"{during:.1f} ms ({before:.1f} ms without us)",
-            during < 50,
+            f"{max(waits):.1f} ms at worst of {len(waits)} runs, {statistics.median(waits):.1f} ms in the median of "
+            f"them ({before:.1f} ms without us)",
+            max(waits) < 50,
         ),
     ]
 
