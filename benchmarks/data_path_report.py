@@ -114,8 +114,8 @@ def _aims_of_one_size(entry: dict[str, Any]) -> list[str]:
         ),
         _aim(
             "longest wait of a live writer, under 50 ms",
-            f"{max(waits):.1f} ms at worst of {len(waits)} runs, {statistics.median(waits):.1f} ms in the median of "
-            f"them ({before:.1f} ms without us)",
+            f"{max(waits):.1f} ms at worst of {len(waits)} runs, {statistics.median(waits):.1f} ms in their "
+            f"median ({before:.1f} ms without us)",
             max(waits) < 50,
         ),
     ]
