@@ -85,6 +85,8 @@ class Held:
         """
         require_identity(self.path, self.identity)
         if not self.live and (fingerprint(self.path) != self.seen or _has_users(self.path)):
+            # It may have been replaced since.
+            require_identity(self.path, self.identity)
             raise SourceChangedError(
                 f"{self.path} was opened by another process while it was being copied",
                 hint="Nothing was written. Run again.",
