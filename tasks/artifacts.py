@@ -186,10 +186,11 @@ def _replace(artifact: ArtifactCreate) -> None:
     with _making, _own_client() as client:
         # Asked for, not remembered: also of a process before, and of a call whose answer was lost.
         known = client.read_artifacts(artifact_filter=_of_its_place(artifact))
-        # That of another task run cannot be moved to this one.
-        kept = next((other.id for other in known if other.task_run_id == artifact.task_run_id), None)
+        first = artifact.task_run_id is None
+        # That of another task run cannot be moved to this one; one that stands wrong is drawn again.
+        mine = [o.id for o in known if o.task_run_id == artifact.task_run_id]
+        kept = next((made for made in mine if places.is_first(made) == first), None)
         if kept is None:
-            first = artifact.task_run_id is None
             kept = places.draw(partial(_make, client, artifact), partial(_drop, client), first=first)
         else:
             _renew(client, kept, artifact)

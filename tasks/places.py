@@ -24,7 +24,8 @@ def draw(make: Callable[[], UUID], drop: Callable[[UUID], None], *, first: bool)
         drop: Removes one that was made before.
         first: Makes it eight times on average; once is enough for nearly all others.
 
-    Takes what it has after four seconds: the order is a courtesy, and no run waits long for it.
+    Takes what it has after four seconds: the order is a courtesy, and no run waits long for it. What stands
+    wrong then is drawn anew when it is next published.
     """
     deadline = time.monotonic() + _LIMIT_S
     made = make()

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from prefect import Task
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.states import Failed
 
 from flows.order import Phases
@@ -213,3 +214,41 @@ def test_to_be_first_is_given_up_when_its_time_is_up(monkeypatch: pytest.MonkeyP
         return there[-1]
 
     assert [places.draw(make, there.remove, first=True)] == there
+
+
+def test_a_page_that_stands_wrong_is_drawn_anew_when_it_is_published_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    low, high = UUID(int=1), UUID(int=0xFF << 120)
+    ids = iter([low, high])
+    there: dict[UUID, str] = {}
+
+    class Api:
+        """Draws the ids of *ids*, and keeps what was made and not removed."""
+
+        def __enter__(self) -> Api:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read_artifacts(self, **_: object) -> list[Any]:
+            return [SimpleNamespace(id=made, task_run_id=None) for made in there]
+
+        def request(self, method: str, *_: object, json: dict[str, str], **path: Any) -> Any:
+            made = next(ids) if method == "POST" else path["path_params"]["id"]
+            there[made] = json["data"]
+            return SimpleNamespace(json=lambda: {"id": str(made)})
+
+        def delete_artifact(self, made: UUID) -> None:
+            del there[made]
+
+    monkeypatch.setattr(artifacts, "_own_client", Api)
+    monkeypatch.setattr(places, "_LIMIT_S", 0.0)
+    page = ArtifactCreate(key="unify-summary", type="markdown", data="first")
+    artifacts._replace(page)
+    assert there == {low: "first"}, "its time was up"
+    artifacts._replace(page.model_copy(update={"data": "second"}))
+    assert there == {high: "second"}
+    artifacts._replace(page.model_copy(update={"data": "third"}))
+    assert there == {high: "third"}, "what stands right is renewed where it is"
