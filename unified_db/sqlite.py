@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import string
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,17 @@ from unified_db.standins import StandIns, missing_collations, what_is_lacking
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
 MMAP_BYTES = 0x7FFF0000
 _STEP_BYTES = 8 << 20
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def quote_name(name: str) -> str:
     """*name* as an SQL identifier, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def fold(name: str) -> str:
+    """*name* as SQLite compares names: A to Z are a to z, and no other letters are the same."""
+    return name.lower() if name.isascii() else name.translate(_LOWER)
 
 
 def file_uri(path: Path, **query: str | int) -> str:
@@ -334,7 +341,7 @@ def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") ->
     if found and found[0]:
         return Table(name, columns, without_rowid=True, rowid=None, rowid_column=None)
     alias = _rowid_column(conn, name, schema, columns)
-    taken = {c.name.lower() for c in columns}
+    taken = {fold(c.name) for c in columns}
     free = [n for n in ("rowid", "_rowid_", "oid") if n not in taken]
     rowid = free[0] if free else alias
     if rowid is None:

@@ -22,6 +22,7 @@ from unified_db.migration.drift import Change, Drift
 from unified_db.migration.old_files import OldFile, find_old_files
 from unified_db.migration.records import SchemaObject
 from unified_db.migration.runs import RunFolder
+from unified_db.sqlite import fold
 from unified_db.standins import StandIns
 
 _UNTOUCHED = "Nothing was changed; the application was not stopped."
@@ -106,11 +107,11 @@ def _bytes_that_go(old: OldFile, change: Change) -> int:
 def _bytes_of(conn: sqlite3.Connection, tables: Iterable[str], indexes: Iterable[str]) -> int:
     """Bytes in pages of *tables* with all their indexes, and of *indexes*; the file's without `dbstat`."""
     rows = conn.execute("SELECT name, tbl_name, type FROM main.sqlite_schema WHERE rootpage > 0")
-    of_tables, alone = {t.lower() for t in tables}, {i.lower() for i in indexes}
+    of_tables, alone = {fold(t) for t in tables}, {fold(i) for i in indexes}
     names = [
         name
         for name, table, kind in rows
-        if table.lower() in of_tables or (kind == "index" and name.lower() in alone)
+        if fold(table) in of_tables or (kind == "index" and fold(name) in alone)
     ]
     sql = "SELECT sum(pgsize) FROM dbstat WHERE name = ? AND aggregate = 1"
     try:

@@ -19,6 +19,7 @@ from unified_db.migration import definitions, langgraph
 from unified_db.migration.copy import is_virtual
 from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Collision, SourceKind
+from unified_db.sqlite import fold
 
 _MOST_SHOWN = 8
 VERSION_TABLE = "alembic_version"
@@ -49,11 +50,9 @@ def find_collisions(
     owners: dict[str, list[_Owner]] = {}
     for source in places:
         for item in source.placed:
-            owners.setdefault(item.unified.name.lower(), []).append(_Owner(source.label, item))
+            owners.setdefault(fold(item.unified.name), []).append(_Owner(source.label, item))
     clashes = [g for g in owners.values() if len(g) > 1 and not (_are_united(g) or _stood_together(g))]
-    virtual = {
-        (o.label, o.item.unified.name.lower()) for g in clashes for o in g if is_virtual(o.item.unified)
-    }
+    virtual = {(o.label, fold(o.item.unified.name)) for g in clashes for o in g if is_virtual(o.item.unified)}
     return tuple(
         _describe(group, taken=owners.keys(), kinds=kinds or {})
         for group in clashes
@@ -102,7 +101,7 @@ def _are_united(group: Sequence[_Owner]) -> bool:
 
 
 def _is_shadow(owner: _Owner, virtual: set[tuple[str, str]]) -> bool:
-    name = owner.item.unified.name.lower()
+    name = fold(owner.item.unified.name)
     return any(label == owner.label and name.startswith(f"{table}_") for label, table in virtual)
 
 
@@ -124,7 +123,7 @@ def _ways_out(
 ) -> Iterator[str]:
     name = group[0].item.unified.name
     foreign = [o for o in group if not langgraph.is_own_table(o.item.original)]
-    if name.lower() == VERSION_TABLE:
+    if fold(name) == VERSION_TABLE:
         yield from _alembic_ways(group, taken, kinds)
         return
     if len(foreign) < len(group):
@@ -186,9 +185,9 @@ def _toml(text: str) -> str:
 def _free_name(owner: _Owner, taken: Collection[str]) -> str:
     stem = re.sub(r"\W+", "_", PurePath(owner.label).stem).strip("_").lower() or "other"
     old = owner.item.original.name
-    name = f"{old}_{stem}" if old.lower() == VERSION_TABLE else f"{stem}_{old}"
+    name = f"{old}_{stem}" if fold(old) == VERSION_TABLE else f"{stem}_{old}"
     number = 2
-    while name.lower() in taken:
+    while fold(name) in taken:
         name = f"{stem}{number}_{old}"
         number += 1
     return name

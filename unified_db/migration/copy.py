@@ -5,23 +5,44 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from unified_db import sqlite
 from unified_db.errors import SourceError
 from unified_db.migration.page_trees import SchemaRow
-from unified_db.migration.records import Backup, SchemaObject
-from unified_db.sqlite import STATISTICS, Table, quote_name
+from unified_db.migration.records import Backup, ObjectKind, SchemaObject
+from unified_db.sqlite import STATISTICS, Table, fold, quote_name
 from unified_db.standins import StandIns
+
+_KINDS = get_args(ObjectKind)
+_OF_SQLITE = ("sqlite_sequence", *STATISTICS)
 
 
 def read_objects(conn: sqlite3.Connection, schema: str = "main") -> tuple[SchemaObject, ...]:
-    """All tables, indexes, triggers and views of *schema* in creation order, SQLite's own left out."""
+    """All tables, indexes, triggers and views of *schema* in creation order, SQLite's own left out.
+
+    Raises:
+        SourceError: An entry that SQLite would not have written in this way, though it reads it.
+    """
     rows = conn.execute(
         f"SELECT type, name, tbl_name, sql FROM {quote_name(schema)}.sqlite_schema "
         f"WHERE {sqlite.not_of_sqlite()} ORDER BY rowid"
-    )
+    ).fetchall()
+    for kind, name, *_ in rows:
+        if kind not in _KINDS or (name != fold(name) and fold(name) in _OF_SQLITE):
+            raise _by_hand(conn, schema, kind, name)
     return tuple(SchemaObject(kind=k, name=n, table=t, sql=s) for k, n, t, s in rows)
+
+
+def _by_hand(conn: sqlite3.Connection, schema: str, kind: str, name: str) -> SourceError:
+    (path,) = conn.execute("SELECT file FROM pragma_database_list WHERE name = ?", (schema,)).fetchone()
+    return SourceError(
+        f"{Path(path).name}: its schema has an entry of type {kind} and name {name}, which SQLite "
+        "does not write",
+        hint="Nothing was written. It was changed by hand (PRAGMA writable_schema): on a copy of the file, "
+        "set the type to table, index, view or trigger and write the names of SQLite's own tables small.",
+    )
 
 
 def is_virtual(item: SchemaObject) -> bool:

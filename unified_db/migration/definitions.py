@@ -10,17 +10,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unified_db.sqlite import quote_name
+from unified_db.sqlite import fold, quote_name
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|--[^\n]*|/\*.*?(?:\*/|\Z))+)
     |(?P<blob>[xX]'[0-9a-fA-F]*')
     |(?P<string>'(?:[^']|'')*')
     |(?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])
-    |(?P<word>[^\W\d][\w$]*)
+    |(?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
     |(?P<number>\.?\d(?:[\w.]|(?<=[eE])[+-])*)
     |(?P<sign>.)""",
-    re.VERBOSE | re.DOTALL,
+    # To SQLite every character beyond ASCII is a letter, also a space or a digit of another script.
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _SHOWN = 400
 
@@ -43,16 +44,16 @@ class Token:
     def name(self) -> str | None:
         """What it names, lower-case and without quotes; None for what cannot name anything."""
         if self.kind == "word":
-            return self.text.lower()
+            return fold(self.text)
         if self.kind == "quoted":
-            return _unquote(self.text).lower()
+            return fold(_unquote(self.text))
         # SQLite takes a string for a name where only a name can stand.
-        return _unquote(self.text).lower() if self.kind == "string" else None
+        return fold(_unquote(self.text)) if self.kind == "string" else None
 
     @property
     def normal(self) -> str:
         """The token without what has no meaning: case and quotes of names."""
-        return self.text if self.kind in ("string", "number") else self.name or self.text.lower()
+        return self.text if self.kind in ("string", "number") else self.name or fold(self.text)
 
 
 def read_tokens(sql: str) -> Iterator[Token]:
@@ -64,7 +65,7 @@ def read_tokens(sql: str) -> Iterator[Token]:
 
 def mentions(sql: str | None, name: str) -> bool:
     """True where *sql* holds *name* as a name, or as a string that SQLite might take for one."""
-    return any(t.name == name.lower() for t in read_tokens(sql or ""))
+    return any(t.name == fold(name) for t in read_tokens(sql or ""))
 
 
 def with_name(sql: str, name: str) -> str:

@@ -24,6 +24,7 @@ from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Rename, SchemaObject, SourceKind
 from unified_db.migration.references import Key, References, key_of, read_references
 from unified_db.migration.renaming import rename_objects
+from unified_db.sqlite import fold
 
 _ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
 _REFUSED = "what is refused"
@@ -211,15 +212,15 @@ class _Judge:
 
     def _referring(self, table: SchemaObject, references: Mapping[Key, References]) -> Iterator[str]:
         """The sources that had something which refers to *table* now, such as an index of it."""
-        name = table.name.lower()
+        name = fold(table.name)
         for key in references.keys() & self._own.keys():
-            if name in references[key].tables or self._found[key].table.lower() == name:
+            if name in references[key].tables or fold(self._found[key].table) == name:
                 yield self._own[key]
 
     def _virtual_of(self, table: SchemaObject) -> frozenset[str]:
         """The virtual table, in small letters, that *table* is a shadow of by its name."""
-        virtual = (o.name.lower() for o in self._found.values() if copy.is_virtual(o))
-        return frozenset(name for name in virtual if table.name.lower().startswith(f"{name}_"))
+        virtual = (fold(o.name) for o in self._found.values() if copy.is_virtual(o))
+        return frozenset(name for name in virtual if fold(table.name).startswith(f"{name}_"))
 
     def _former(self, table: SchemaObject) -> Iterator[str]:
         """The sources that lost a table which was defined as *table* is: it was only renamed."""
@@ -259,7 +260,7 @@ class _Judge:
     # ---- what stands on tables, and reads them -----------------------------------------------
 
     def _place_dependent(self, item: SchemaObject, refers: References) -> None:
-        names = {*refers.tables, item.table.lower()} - ({item.name.lower()} if item.kind == "view" else set())
+        names = {*refers.tables, fold(item.table)} - ({fold(item.name)} if item.kind == "view" else set())
         labels = frozenset[str]().union(*(self._owners_by_name(n) for n in names)) or self._default()
         self.owners[key_of(item)] = labels if len(labels) == 1 and not refers.unreadable else _NOBODY
         if refers.unreadable:
@@ -295,7 +296,7 @@ class _Judge:
         dragged = {
             k
             for k in theirs - differing
-            if k[0] in ("index", "trigger") and self._found[k].table.lower() in remade
+            if k[0] in ("index", "trigger") and fold(self._found[k].table) in remade
         }
         gone = [old.own[k].original for k in old.own if k in lost | differing | dragged]
         come = [k for k in self._found if k in differing | dragged]
@@ -316,10 +317,8 @@ class _Judge:
         mine = set(theirs)
         united = {k for k, (labels, _) in self._united.items() if old.label in labels and k in self._found}
         objects = [o for k, o in self._found.items() if k in mine | united]
-        here = {o.name.lower() for o in objects}
-        back = [
-            Rename(source=old.label, object=r.to, to=r.object) for r in old.renames if r.to.lower() in here
-        ]
+        here = {fold(o.name) for o in objects}
+        back = [Rename(source=old.label, object=r.to, to=r.object) for r in old.renames if fold(r.to) in here]
         pairs = rename_objects(objects, back) if back else [(o, o) for o in objects]
         return {key_of(one): other for one, other in pairs}
 
@@ -337,16 +336,16 @@ def _united(olds: Sequence[OldSchema]) -> dict[Key, tuple[frozenset[str], Schema
     tables: dict[str, set[str]] = {}
     items = [(old.label, p) for old in olds for p in old.places.placed if p.union is not None]
     for label, item in items:
-        tables.setdefault(item.unified.table.lower(), set()).add(label)
+        tables.setdefault(fold(item.unified.table), set()).add(label)
     # A united table is defined as its home defines it; only what the home lacks came from others.
     for _, item in sorted(items, key=lambda i: i[1].union is not None and i[1].union.home != i[0]):
-        labels = frozenset(tables[item.unified.table.lower()])
+        labels = frozenset(tables[fold(item.unified.table)])
         found.setdefault(key_of(item.unified), (labels, item.unified))
     return found
 
 
 def _same(wanted: SchemaObject, found: SchemaObject) -> bool:
-    if wanted.table.lower() != found.table.lower():
+    if fold(wanted.table) != fold(found.table):
         return False
     return found.sql == wanted.sql or (
         wanted.kind == "table" and wanted.sql is not None and found.sql == langgraph.upgraded_sql(wanted)
@@ -355,7 +354,7 @@ def _same(wanted: SchemaObject, found: SchemaObject) -> bool:
 
 def _groups(new: Sequence[SchemaObject], references: Mapping[Key, References]) -> list[list[SchemaObject]]:
     """New tables that refer to one another, by foreign keys or as a virtual table and its shadows."""
-    group = {t.name.lower(): t.name.lower() for t in new}
+    group = {fold(t.name): fold(t.name) for t in new}
 
     def join(one: str, other: str) -> None:
         old, target = group[one], group[other]
@@ -364,7 +363,7 @@ def _groups(new: Sequence[SchemaObject], references: Mapping[Key, References]) -
                 group[name] = target
 
     for table in new:
-        name = table.name.lower()
+        name = fold(table.name)
         for other in references[key_of(table)].tables & group.keys():
             join(name, other)
         if copy.is_virtual(table):
@@ -372,7 +371,7 @@ def _groups(new: Sequence[SchemaObject], references: Mapping[Key, References]) -
                 join(shadow, name)
     found: dict[str, list[SchemaObject]] = {}
     for table in new:
-        found.setdefault(group[table.name.lower()], []).append(table)
+        found.setdefault(group[fold(table.name)], []).append(table)
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from unified_db import sqlite
 from unified_db.errors import SourceError
 from unified_db.migration.records import SchemaObject
+from unified_db.sqlite import fold
 
 # Releases since 3.1.2 have this column, and add it at every start to a file from before.
 TASK_PATH_UPGRADE = "ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''"
@@ -33,12 +34,12 @@ _OLD_TABLES = {"checkpoints": _OLD_CHECKPOINTS, "writes": _OLD_WRITES}
 
 def has_own_name(name: str) -> bool:
     """True for a name that LangGraph gives a table of its own."""
-    return name.lower() in _OWN_TABLES
+    return fold(name) in _OWN_TABLES
 
 
 def has_own_columns(name: str, columns: AbstractSet[str]) -> bool:
     """True where a table *name* with *columns* (lower case) is LangGraph's, of whatever release."""
-    known = (tables.get(name.lower()) for tables in (_OWN_TABLES, _OLD_TABLES))
+    known = (tables.get(fold(name)) for tables in (_OWN_TABLES, _OLD_TABLES))
     return any(needed is not None and needed <= columns for needed in known)
 
 
@@ -60,7 +61,7 @@ def _is_old(columns: AbstractSet[str], marks: AbstractSet[str]) -> bool:
 
 def is_own_table(item: SchemaObject) -> bool:
     """True where *item* is a table of LangGraph's, by name and columns."""
-    needed = _OWN_TABLES.get(item.name.lower())
+    needed = _OWN_TABLES.get(fold(item.name))
     if needed is None or item.kind != "table":
         return False
     return needed <= _columns(str(item.sql))
@@ -79,7 +80,7 @@ def _columns(sql: str) -> set[str]:
 
 def upgraded_sql(item: SchemaObject) -> str:
     """The definition of table *item*, with LangGraph's own column upgrade where it lacks that."""
-    if item.name.lower() != "writes" or not is_own_table(item) or "task_path" in _columns(str(item.sql)):
+    if fold(item.name) != "writes" or not is_own_table(item) or "task_path" in _columns(str(item.sql)):
         return str(item.sql)
     with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
         scratch.execute(str(item.sql))

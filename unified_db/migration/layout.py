@@ -16,6 +16,7 @@ from unified_db.migration import copy, langgraph
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.records import Backup, Layout, Rename, SchemaObject, Union
 from unified_db.migration.renaming import rename_objects
+from unified_db.sqlite import fold
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class SourceLayout:
 
     def name(self, original: str) -> str:
         """What the object called *original* in the source, in any case, is called in the unified file."""
-        renamed = {old.lower(): new for old, new in self.renamed.items()}
-        return renamed.get(original.lower(), original)
+        renamed = {fold(old): new for old, new in self.renamed.items()}
+        return renamed.get(fold(original), original)
 
     @property
     def united_elsewhere(self) -> tuple[Placed, ...]:
@@ -82,12 +83,12 @@ def configured(config: MigrationConfig) -> Layout:
 def settle(layout: Layout, places: Sequence[SourceLayout]) -> Layout:
     """*layout* with each union's table named as its home spells it, which is how the unified file does."""
     spelt = {
-        (source.label, item.unified.name.lower()): item.unified.name
+        (source.label, fold(item.unified.name)): item.unified.name
         for source in places
         for item in source.placed
     }
     unions = (
-        u.model_copy(update={"table": spelt.get((u.home, u.table.lower()), u.table)}) for u in layout.unions
+        u.model_copy(update={"table": spelt.get((u.home, fold(u.table)), u.table)}) for u in layout.unions
     )
     return layout.model_copy(update={"unions": tuple(unions)})
 
@@ -129,8 +130,8 @@ def _read_union(text: str, schemas: Sequence[tuple[str, Sequence[SchemaObject]]]
     if source is not None:
         return Union(table=text.removeprefix(f"{source}:"), home=source)
     for label, objects in schemas:
-        names = {p.unified.name.lower() for p in place(label, objects, renamed).placed}
-        if text.lower() in names:
+        names = {fold(p.unified.name) for p in place(label, objects, renamed).placed}
+        if fold(text) in names:
             return Union(table=text, home=label)
     raise UsageError(
         f"--union {text}: no source has a table {text}",
@@ -166,7 +167,7 @@ def place(label: str, objects: Sequence[SchemaObject], layout: Layout) -> Source
     """
     renames = [r for r in layout.renames if r.source == label]
     for rename in renames:
-        own = [o for o in objects if o.name.lower() == rename.object.lower() and langgraph.is_own_table(o)]
+        own = [o for o in objects if fold(o.name) == fold(rename.object) and langgraph.is_own_table(o)]
         if own:
             raise UsageError(
                 f"{own[0].name} of {label} is LangGraph's own table, whose name is in LangGraph's code",
@@ -174,8 +175,8 @@ def place(label: str, objects: Sequence[SchemaObject], layout: Layout) -> Source
             )
     # Nothing is worked out where nothing changes: that needs no module, function or collation.
     pairs = rename_objects(objects, renames) if renames else tuple((o, o) for o in objects)
-    unions = {u.table.lower(): u for u in layout.unions}
-    return SourceLayout(label, tuple(Placed(old, new, unions.get(new.table.lower())) for old, new in pairs))
+    unions = {fold(u.table): u for u in layout.unions}
+    return SourceLayout(label, tuple(Placed(old, new, unions.get(fold(new.table))) for old, new in pairs))
 
 
 def place_backup(backup: Backup, layout: Layout) -> SourceLayout:
@@ -205,8 +206,8 @@ def require_known(layout: Layout, labels: Sequence[str]) -> None:
                 f"{what} names a source {source} that there is not; the sources are {', '.join(labels)}",
                 hint="Nothing was written. Name the source as it is named there.",
             )
-    objects = [(r.source, r.object.lower()) for r in layout.renames]
-    tables = [("", u.table.lower()) for u in layout.unions]
+    objects = [(r.source, fold(r.object)) for r in layout.renames]
+    tables = [("", fold(u.table)) for u in layout.unions]
     for source, name in (*objects, *tables):
         if [*objects, *tables].count((source, name)) > 1:
             raise UsageError(

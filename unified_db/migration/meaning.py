@@ -22,6 +22,7 @@ from unified_db import pieces, sqlite
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE, holds_checkpoints
 from unified_db.migration.records import Backup, Backups, Finding
 from unified_db.migration.threads import check_threads
+from unified_db.sqlite import fold
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
@@ -82,7 +83,7 @@ def check_meaning(
         told: Is given the share of the newest states that was read.
     """
     findings: list[Finding] = []
-    united = bool({u.table.lower() for u in backups.layout.unions} & {"checkpoints", "writes"})
+    united = bool({fold(u.table) for u in backups.layout.unions} & {"checkpoints", "writes"})
     holding = [b for b in backups.items if has_checkpoints(b)]
     for number, backup in enumerate(holding):
         findings += _check_decoding(backup, unified, decoded, united=united)

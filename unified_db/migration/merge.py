@@ -21,7 +21,7 @@ from unified_db.migration.collisions import find_collisions, require_no_collisio
 from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.page_trees import Appender, SchemaRow
 from unified_db.migration.records import Backup, Backups, Layout, SchemaObject, TableFacts, UnifiedFile
-from unified_db.sqlite import Table, quote_name
+from unified_db.sqlite import Table, fold, quote_name
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
 
 log = logging.getLogger(__name__)
@@ -222,11 +222,11 @@ def _open_for_bulk(path: Path) -> sqlite3.Connection:
 
 def _leave_to_homes(conn: sqlite3.Connection, layout: Layout, base: SourceLayout) -> None:
     """Take out of main, which is a copy of *base*, the tables whose rowids and definition are another's."""
-    there = {name.lower(): name for name in sqlite.tables(conn)}
+    there = {fold(name): name for name in sqlite.tables(conn)}
     for union in layout.unions:
-        if union.home != base.label and union.table.lower() in there:
+        if union.home != base.label and fold(union.table) in there:
             # Takes along indexes, triggers, the counter and the statistics.
-            conn.execute(f"DROP TABLE main.{quote_name(there[union.table.lower()])}")
+            conn.execute(f"DROP TABLE main.{quote_name(there[fold(union.table)])}")
 
 
 def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLayout]) -> None:
@@ -240,11 +240,11 @@ def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLa
             if part.label != union.home:
                 rows = unions.add_part(conn, union, part)
                 log.info("merge: %s of %s united, %s rows were new", union.table, part.label, f"{rows:,}")
-    present = {o.name.lower() for o in copy.read_objects(conn)}
+    present = {fold(o.name) for o in copy.read_objects(conn)}
     for source in places:
-        missing = [o for o in source.unified if o.kind == "index" and o.name.lower() not in present]
+        missing = [o for o in source.unified if o.kind == "index" and fold(o.name) not in present]
         copy.create_the_rest(conn, missing)
-        present |= {o.name.lower() for o in missing}
+        present |= {fold(o.name) for o in missing}
 
 
 def _copy_pages(

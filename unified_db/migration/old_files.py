@@ -18,6 +18,7 @@ from unified_db.migration.journal import Act, acts, read_entries, standing_acts
 from unified_db.migration.layout import SourceLayout, place
 from unified_db.migration.records import Backups, Layout, SourceKind
 from unified_db.migration.runs import RunFolder
+from unified_db.sqlite import fold
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class OldFile:
     def place(self, conn: sqlite3.Connection) -> SourceLayout:
         """Where its objects are in the unified file; *conn* has it as main."""
         objects = copy.read_objects(conn)
-        here = {o.name.lower() for o in objects}
+        here = {fold(o.name) for o in objects}
         # What was renamed may have been dropped since, here too where the way back was interrupted.
-        left = (r for r in self.layout.renames if r.source != self.label or r.object.lower() in here)
+        left = (r for r in self.layout.renames if r.source != self.label or fold(r.object) in here)
         return place(self.label, objects, self.layout.model_copy(update={"renames": tuple(left)}))
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from unified_db import files, pieces, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration.btree import UnknownError
+from unified_db.sqlite import fold
 
 Numbers = NDArray[np.int64]
 
@@ -83,7 +84,7 @@ def _read_schema_rows(path: Path) -> tuple[SchemaRow, ...]:
     roots = {1, *(root for *_, root, _ in rows)}
     if (
         not all((kind, name) in known and type(root) is int for kind, name, _, root, _ in rows)
-        or len({name.lower() for _, name, *_ in rows}) != len(rows)
+        or len({fold(name) for _, name, *_ in rows}) != len(rows)
         or len(roots) != len(rows) + 1
     ):
         raise UnknownError

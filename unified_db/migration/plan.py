@@ -39,6 +39,7 @@ from unified_db.migration.records import MigrationPlan, SourceFacts, SpaceNeed, 
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.schema_page import schema_markdown
 from unified_db.migration.unions import require_agreement
+from unified_db.sqlite import fold
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _mentions(config: MigrationConfig) -> Iterator[tuple[str, str]]:
         places = find_names(config, rename.object, ignore=rename.ignore, edited=edited)
         yield from ((rename.object, place) for place in places)
         # Alembic's code names its table by default, so nothing in the application does.
-        is_version = rename.object.lower() == VERSION_TABLE
+        is_version = fold(rename.object) == VERSION_TABLE
         if is_version and not find_names(config, rename.to, edited=edited):
             yield rename.object, f'env.py, which has to say version_table="{rename.to}" to Alembic'
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from unified_db import sqlite
 from unified_db.migration import copy, definitions
 from unified_db.migration.records import SchemaObject
-from unified_db.sqlite import quote_name
+from unified_db.sqlite import fold, quote_name
 from unified_db.standins import StandIns
 
 Key = tuple[str, str]
@@ -22,7 +22,7 @@ _TOUCHES = (sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, s
 
 def key_of(item: SchemaObject) -> Key:
     """What tells *item* from all others: its kind, since a trigger may be called as a table, and its name."""
-    return item.kind, item.name.lower()
+    return item.kind, fold(item.name)
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class _EmptySchema:
                 self._stand_ins.execute(str(item.sql))
         except sqlite3.Error as error:
             # What names it cannot be read then, and says so.
-            self._not_made[item.name.lower()] = str(error)
+            self._not_made[fold(item.name)] = str(error)
 
     def references_of(self, item: SchemaObject) -> References:
         try:
             return References(frozenset(self._names(item)))
         except sqlite3.Error as error:
             said = str(error)
-            reasons = [why for name, why in self._not_made.items() if name in said.lower()]
+            reasons = [why for name, why in self._not_made.items() if name in fold(said)]
             return References(frozenset(), unreadable=", ".join([said, *reasons]))
 
     def _names(self, item: SchemaObject) -> set[str]:
@@ -94,8 +94,8 @@ class _EmptySchema:
             return self._names_of_trigger(item)
         if copy.is_virtual(item):
             tables = [o.name for o in self._objects if o.kind in ("table", "view") and o.name != item.name]
-            return {name.lower() for name in tables if definitions.mentions(item.sql, name)}
-        return {p.lower() for p in sqlite.parents(self._conn, item.name)} if item.kind == "table" else set()
+            return {fold(name) for name in tables if definitions.mentions(item.sql, name)}
+        return {fold(p) for p in sqlite.parents(self._conn, item.name)} if item.kind == "table" else set()
 
     def _names_of_trigger(self, item: SchemaObject) -> set[str]:
         self._stand_ins.execute(str(item.sql))
@@ -123,7 +123,7 @@ class _EmptySchema:
         self._touched.clear()
         # EXPLAIN compiles the statement and runs nothing of it.
         self._stand_ins.execute(f"EXPLAIN {sql}").fetchall()
-        return {name.lower() for name, inner in self._touched if inner or not inner_only}
+        return {fold(name) for name, inner in self._touched if inner or not inner_only}
 
     def _note(
         self, action: int, name: str | None, _detail: str | None, _schema: str | None, within: str | None

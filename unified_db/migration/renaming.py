@@ -15,7 +15,7 @@ from unified_db import sqlite
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import copy, definitions
 from unified_db.migration.records import Rename, SchemaObject
-from unified_db.sqlite import quote_name
+from unified_db.sqlite import fold, quote_name
 
 _BROKEN = re.compile(r"error in (?:view|trigger|table|index) (.*)", re.DOTALL)
 _MISSING = re.compile(r"(?:no such collation sequence|no such function|unknown function): (\S+?)(?:\(\))?$")
@@ -36,7 +36,7 @@ def rename_objects(
         UsageError: There is no such object, the new name is taken or reserved.
         SourceError: SQLite cannot rename it, or something that names it cannot be rewritten.
     """
-    known = {o.name.lower(): o for o in objects}
+    known = {fold(o.name): o for o in objects}
     for rename in renames:
         _require_sensible(rename, known)
     with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
@@ -48,18 +48,18 @@ def rename_objects(
 
 def _require_sensible(rename: Rename, known: dict[str, SchemaObject]) -> None:
     hint = "Nothing was written. Correct this rename."
-    if rename.object.lower() not in known:
+    if fold(rename.object) not in known:
         names = ", ".join(sorted(o.name for o in known.values())[:20]) or "nothing"
         raise UsageError(
             f"{rename.source} has no {rename.object} that could be renamed; it has {names}", hint=hint
         )
-    if not rename.to or "\0" in rename.to or rename.to.lower().startswith("sqlite_"):
+    if not rename.to or "\0" in rename.to or fold(rename.to).startswith("sqlite_"):
         raise UsageError(
             f"{rename.object} of {rename.source} cannot be called {rename.to!r}: "
             "SQLite keeps names that begin with sqlite_ for itself",
             hint=hint,
         )
-    if rename.to.lower() == rename.object.lower():
+    if fold(rename.to) == fold(rename.object):
         raise UsageError(
             f"{rename.object} of {rename.source} cannot be called {rename.to}: "
             "SQLite takes names that differ only in case for one",
@@ -71,7 +71,7 @@ def _in_order(renames: Sequence[Rename], known: dict[str, SchemaObject]) -> Iter
     """The renames so that a name is given up before another object takes it."""
     taken, waiting = set(known), list(renames)
     while waiting:
-        rename = next((r for r in waiting if r.to.lower() not in taken), None)
+        rename = next((r for r in waiting if fold(r.to) not in taken), None)
         if rename is None:
             raise UsageError(
                 f"{waiting[0].object} of {waiting[0].source} cannot be called {waiting[0].to}: "
@@ -79,7 +79,7 @@ def _in_order(renames: Sequence[Rename], known: dict[str, SchemaObject]) -> Iter
                 hint="Nothing was written. Choose another name.",
             )
         waiting.remove(rename)
-        taken = (taken - {rename.object.lower()}) | {rename.to.lower()}
+        taken = (taken - {fold(rename.object)}) | {fold(rename.to)}
         yield rename
 
 
@@ -134,11 +134,11 @@ class _Scratch:
             self._conn.create_function(name, -1, lambda *_: None, deterministic=True)
 
     def _set_aside(self, item: SchemaObject, reason: str) -> None:
-        self._asides[item.name.lower()] = _Aside(item, reason)
+        self._asides[fold(item.name)] = _Aside(item, reason)
 
     def rename(self, rename: Rename) -> None:
         """Do one rename."""
-        item = next(o for o in self._objects if o.name.lower() == rename.object.lower())
+        item = next(o for o in self._objects if fold(o.name) == fold(rename.object))
         self._require_rewritable(rename, item)
         self._done.append(rename)
         if item.kind != "table":
@@ -154,14 +154,14 @@ class _Scratch:
 
     def _require_rewritable(self, rename: Rename, item: SchemaObject) -> None:
         """Return where SQLite (or we) will rewrite everything that names *item*."""
-        if item.name.lower() in self._asides:
-            reason = self._asides[item.name.lower()].reason
+        if fold(item.name) in self._asides:
+            reason = self._asides[fold(item.name)].reason
             raise _cannot(rename, f"SQLite cannot make it here: {reason}")
         if self._is_shadow(item.name):
             raise _cannot(rename, "it belongs to a virtual table, whose own name decides")
         others = [o for o in self._objects if o.name != item.name and definitions.mentions(o.sql, item.name)]
         for other in others:
-            if other.name.lower() in self._asides:
+            if fold(other.name) in self._asides:
                 raise _cannot(rename, f"{other.kind} {other.name} names it, and SQLite cannot read that")
             # What stands in a virtual table's arguments is for its module, not for SQLite.
             if copy.is_virtual(other):
@@ -206,22 +206,22 @@ class _Scratch:
         """Each object with what has become of it."""
         # ALTER changes rows of the schema in their places, so a rowid tells what became of what.
         now = {row[0]: row for row in self._conn.execute(_ROWS)}
-        became = {(b[1], b[2].lower()): now[rowid] for rowid, b in self._before.items() if rowid in now}
+        became = {(b[1], fold(b[2])): now[rowid] for rowid, b in self._before.items() if rowid in now}
         names = {old: str(row[2]) for (kind, old), row in became.items() if kind == "table"}
         return tuple((o, self._result(o, became, names)) for o in self._objects)
 
     def _result(
         self, item: SchemaObject, became: dict[tuple[str, str], tuple[object, ...]], names: dict[str, str]
     ) -> SchemaObject:
-        row = became.get((item.kind, item.name.lower()))
-        if row is None or item.name.lower() in self._asides:
+        row = became.get((item.kind, fold(item.name)))
+        if row is None or fold(item.name) in self._asides:
             self._require_unconcerned(item)
             return item
         _, _, name, table, sql = row
         if name == item.name and table == item.table and self._was(item) != item.sql:
             return item  # a shadow table as another version of SQLite would define it
         if self._was(item) != item.sql:
-            sql = _rename_alone(str(item.sql), item.name, names[item.name.lower()])
+            sql = _rename_alone(str(item.sql), item.name, names[fold(item.name)])
         return SchemaObject(kind=item.kind, name=str(name), table=str(table), sql=str(sql) if sql else None)
 
     def _require_unconcerned(self, item: SchemaObject) -> None:
@@ -232,7 +232,7 @@ class _Scratch:
 
     def _was(self, item: SchemaObject) -> str | None:
         """The definition that *item* had here before anything was renamed."""
-        found = [r for r in self._before.values() if (r[1], r[2].lower()) == (item.kind, item.name.lower())]
+        found = [r for r in self._before.values() if (r[1], fold(r[2])) == (item.kind, fold(item.name))]
         return found[0][4] if found else item.sql
 
 

@@ -17,7 +17,7 @@ from unified_db.migration import copy, definitions, langgraph
 from unified_db.migration.langgraph import TASK_PATH_UPGRADE
 from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Backup, Finding, SchemaObject
-from unified_db.sqlite import STATISTICS, quote_name
+from unified_db.sqlite import STATISTICS, fold, quote_name
 
 MAX_PLACES = 5
 
@@ -59,15 +59,15 @@ def read_state(
     """
     names = {name: places.name(name) for name in sqlite.tables(conn, schema)}
     united = {name for name in names if places.union_of(name) is not None}
-    closed = {p.original.name.lower() for p in places.placed if p.original.kind == "table"}
-    closed -= {name.lower() for name in united}
+    closed = {fold(p.original.name) for p in places.placed if p.original.kind == "table"}
+    closed -= {fold(name) for name in united}
     open_ended = {
-        names[name].lower()
+        fold(names[name])
         for name in names
-        if name in united or any(p.lower() not in closed for p in sqlite.parents(conn, name, schema))
+        if name in united or any(fold(p) not in closed for p in sqlite.parents(conn, name, schema))
     }
-    in_question = open_ended | {name.lower() for name in broken}
-    asked = [name for name in names if names[name].lower() in in_question]
+    in_question = open_ended | {fold(name) for name in broken}
+    asked = [name for name in names if fold(names[name]) in in_question]
     violations = sqlite.foreign_key_violations(conn, schema, only=asked)
     counters = copy.read_counters(conn, schema)
     return SourceState(
@@ -84,8 +84,8 @@ def read_state(
             )
             for stat in STATISTICS
         },
-        united=frozenset(names[n].lower() for n in united),
-        violations={names[n].lower(): c for n, c in violations.items()},
+        united=frozenset(fold(names[n]) for n in united),
+        violations={fold(names[n]): c for n, c in violations.items()},
         open_ended=frozenset(open_ended),
     )
 
@@ -132,11 +132,11 @@ def check_objects(conn: sqlite3.Connection, places: SourceLayout) -> Finding:
     total = len(places.placed)
     # Names without case: a united table is called as its home calls it. With the kind, since a
     # trigger may have the name of a table.
-    present = {(o.kind, o.name.lower()): o for o in copy.read_objects(conn)}
+    present = {(o.kind, fold(o.name)): o for o in copy.read_objects(conn)}
     wrong = [
         p.unified
         for p in places.placed
-        if not _placed(conn, p, places.label, present.get((p.unified.kind, p.unified.name.lower())))
+        if not _placed(conn, p, places.label, present.get((p.unified.kind, fold(p.unified.name))))
     ]
     names = ", ".join(f"{o.kind} {o.name}" for o in wrong[:MAX_PLACES])
     return Finding(
@@ -185,8 +185,8 @@ def _is_upgraded_writes(conn: sqlite3.Connection, wanted: SchemaObject, found: S
 
 def check_nothing_else(conn: sqlite3.Connection, states: Sequence[SourceState]) -> Finding:
     """No object in the unified file that no source has."""
-    known = Counter((o.kind, o.name.lower()) for state in states for o in state.places.unified)
-    found = Counter((o.kind, o.name.lower()) for o in copy.read_objects(conn))
+    known = Counter((o.kind, fold(o.name)) for state in states for o in state.places.unified)
+    found = Counter((o.kind, fold(o.name)) for o in copy.read_objects(conn))
     extra = list((found - known).elements())
     return Finding(
         check="nothing that no source has",
@@ -201,7 +201,7 @@ def check_counters(conn: sqlite3.Connection, states: Sequence[SourceState]) -> F
     """The AUTOINCREMENT counters, by the rule of :func:`copy.choose_counters`."""
     wanted = copy.choose_counters([(s.counters, s.tables) for s in states])
     found = copy.read_counters(conn)
-    alone = Counter({row: n for row, n in found.items() if str(row[0]).lower() not in _united(states)})
+    alone = Counter({row: n for row, n in found.items() if fold(str(row[0])) not in _united(states)})
     return _same_rows("AUTOINCREMENT counters", wanted, alone, lambda row: str(row[0]))
 
 
@@ -215,7 +215,7 @@ def check_statistics(conn: sqlite3.Connection, states: Sequence[SourceState]) ->
         wanted: Rows = Counter()
         for state in states:
             wanted.update(state.statistics[stat])
-        found = _typed(r for r in _rows_of(conn, stat) if str(r[0]).lower() not in _united(states))
+        found = _typed(r for r in _rows_of(conn, stat) if fold(str(r[0])) not in _united(states))
         if wanted or found:
             yield _same_rows(stat, wanted, found, _name_statistic)
 
@@ -250,7 +250,7 @@ def check_foreign_keys(broken: Mapping[str, int], states: Sequence[SourceState])
     for state in states:
         before.update(state.violations)
     may_shrink = frozenset[str]().union(*(s.open_ended for s in states))
-    after = Counter({name.lower(): n for name, n in broken.items()})
+    after = Counter({fold(name): n for name, n in broken.items()})
     wrong = [
         name
         for name in sorted(before.keys() | after.keys())

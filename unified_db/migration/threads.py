@@ -15,7 +15,7 @@ from unified_db.errors import ConfigError
 from unified_db.migration.langgraph import holds_checkpoints
 from unified_db.migration.layout import place_backup
 from unified_db.migration.records import Backups, Finding
-from unified_db.sqlite import quote_name
+from unified_db.sqlite import fold, quote_name
 
 
 def split_column(column: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def require_columns(conn: sqlite3.Connection, columns: Sequence[str], label: str
                 hint=f"Nothing was written. It is TABLE.COLUMN; tables: {', '.join(sqlite.tables(conn))}",
             )
         there = [c.name for c in sqlite.describe_table(conn, table).columns]
-        if name.lower() not in {c.lower() for c in there}:
+        if fold(name) not in {fold(c) for c in there}:
             raise ConfigError(
                 f"source {label}: threads names {column!r}, but {table} has no column {name!r}",
                 hint=f"Nothing was written. Its columns are: {', '.join(there)}",

@@ -16,7 +16,7 @@ from unified_db.migration import changes, compare, langgraph, unions
 from unified_db.migration.changes import Carried
 from unified_db.migration.records import Union
 from unified_db.migration.unions import KEYS, ROWS, Part
-from unified_db.sqlite import Table, quote_name
+from unified_db.sqlite import Table, fold, quote_name
 
 _CHANGED = "unify_changed"
 _KEPT = "The rows are still where they were; nothing was deleted."
@@ -190,8 +190,8 @@ def _needs_task_path(
 
 
 def _in_columns_of(conn: sqlite3.Connection, whole: Table, name: str) -> Table:
-    here = {c.lower() for c in sqlite.describe_table(conn, name).writable}
-    columns = tuple(c for c in whole.columns if c.name.lower() in here)
+    here = {fold(c) for c in sqlite.describe_table(conn, name).writable}
+    columns = tuple(c for c in whole.columns if fold(c.name) in here)
     return Table(whole.name, columns, whole.without_rowid, whole.rowid, whole.rowid_column)
 
 

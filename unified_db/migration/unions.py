@@ -24,7 +24,7 @@ from unified_db.errors import SourceError, UsageError
 from unified_db.migration import changes, compare, copy, definitions, langgraph
 from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Layout, Union
-from unified_db.sqlite import Table, quote_name
+from unified_db.sqlite import Table, fold, quote_name
 
 ROWS, KEYS = "unify_rows", "unify_keys"
 _MOST_PLACES = 5
@@ -76,7 +76,7 @@ def require_agreement(places: Sequence[SourceLayout], layout: Layout) -> None:
             (source, item)
             for source in places
             for item in source.placed
-            if item.union == union and item.unified.name.lower() == union.table.lower()
+            if item.union == union and fold(item.unified.name) == fold(union.table)
         ]
         _require_tables(union, owners)
         _require_same_definition(union, owners)
@@ -134,7 +134,7 @@ def _binding(source: SourceLayout, union: Union) -> dict[str, str]:
     for item in items:
         unique = next((t for t in definitions.read_tokens(item.sql or "") if t.normal == "unique"), None)
         if item.kind == "trigger" or (unique is not None and unique.start < len("CREATE UNIQUE")):
-            bound[item.name.lower()] = "trigger" if item.kind == "trigger" else "unique index"
+            bound[fold(item.name)] = "trigger" if item.kind == "trigger" else "unique index"
     return bound
 
 
@@ -157,8 +157,8 @@ def reading_part(conn: sqlite3.Connection, part: Part, columns: Sequence[str]) -
 @contextlib.contextmanager
 def viewing(conn: sqlite3.Connection, table: str, schema: str, columns: Sequence[str]) -> Iterator[None]:
     """*table* of *schema* as the view `temp.unify_rows`; see :func:`reading_part`."""
-    here = {c.lower() for c in sqlite.describe_table(conn, table, schema).writable}
-    chosen = ", ".join(quote_name(c) if c.lower() in here else f"'' AS {quote_name(c)}" for c in columns)
+    here = {fold(c) for c in sqlite.describe_table(conn, table, schema).writable}
+    chosen = ", ".join(quote_name(c) if fold(c) in here else f"'' AS {quote_name(c)}" for c in columns)
     conn.execute(f"CREATE TEMP VIEW {ROWS} AS SELECT {chosen} FROM {quote_name(schema)}.{quote_name(table)}")
     try:
         yield
@@ -221,7 +221,7 @@ def add_part(conn: sqlite3.Connection, union: Union, part: Part) -> int:
     with reading_part(conn, part, table.writable):
         _require_no_null_keys(conn, table, part)
         _require_no_conflicts(conn, union, table, part)
-        if union.table.lower() == "alembic_version":
+        if fold(union.table) == "alembic_version":
             _require_same_history(conn, union, table, part)
         with sqlite.transaction(conn), changes.without_triggers(conn, "main"):
             try:

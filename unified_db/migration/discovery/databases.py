@@ -20,6 +20,7 @@ from unified_db.migration import langgraph
 from unified_db.migration.collisions import VERSION_TABLE
 from unified_db.migration.discovery.finds import DatabaseFind, DatabaseKind
 from unified_db.migration.edits.survey import walk_names
+from unified_db.sqlite import fold
 
 _MAX_FILES = 100_000
 _MAX_DATABASES = 200
@@ -63,12 +64,12 @@ class _Inside:
 
     def has_own(self, table: str) -> bool:
         """True where LangGraph's table of that name is there."""
-        return langgraph.has_own_columns(table, self.columns.get(table.lower(), frozenset()))
+        return langgraph.has_own_columns(table, self.columns.get(fold(table), frozenset()))
 
     @property
     def others(self) -> list[str]:
         """Tables that are no table of LangGraph's, nor Alembic's."""
-        return [n for n in self.names if n.lower() != VERSION_TABLE and not self.has_own(n)]
+        return [n for n in self.names if fold(n) != VERSION_TABLE and not self.has_own(n)]
 
 
 def find_databases(root: Path) -> tuple[DatabaseFind, ...]:
@@ -137,7 +138,7 @@ def _look_inside(conn: sqlite3.Connection) -> _Inside:
     inside = _Inside(names=names)
     for name in names:
         rows = conn.execute("SELECT name FROM pragma_table_xinfo(?)", (name,))
-        inside.columns[name.lower()] = frozenset(column.lower() for (column,) in rows)
+        inside.columns[fold(name)] = frozenset(fold(column) for (column,) in rows)
     deadline = time.monotonic() + _COUNTING_S
     conn.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
     try:

@@ -10,6 +10,7 @@ from unified_db.migration.collisions import VERSION_TABLE
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.discovery.finds import EditProposal
 from unified_db.migration.discovery.outcome import Discovery, OpenQuestion, Rename
+from unified_db.sqlite import fold
 
 _MOST_PLACES = 6
 
@@ -83,7 +84,7 @@ def _about_rename(rename: Rename) -> OpenQuestion:
 
 def _left(rename: Rename) -> str:
     """Where the code says the old name, as far as that is known."""
-    if rename.name.lower() == VERSION_TABLE:
+    if fold(rename.name) == VERSION_TABLE:
         return f'Its env.py has to say it, too: context.configure(..., version_table="{rename.to}").'
     if not rename.left:
         return "The application's code has to say it, too; the edits for it are below, where any were found."

@@ -1,0 +1,11 @@
+CREATE TABLE 😀 (id INTEGER PRIMARY KEY AUTOINCREMENT, 名, ä);
+CREATE TABLE äx (id INTEGER PRIMARY KEY, who REFERENCES 😀 (id));
+CREATE TABLE Äx (id INTEGER PRIMARY KEY, who REFERENCES äx (id));
+CREATE INDEX 索引 ON 😀 (名);
+CREATE VIEW faces AS SELECT 😀.名, äx.id, Äx.who FROM 😀 JOIN äx ON äx.who = 😀.id JOIN Äx ON Äx.who = äx.id;
+INSERT INTO 😀 VALUES (5, 'a', 'b'), (9, 'c', 'd');
+UPDATE sqlite_sequence SET seq = 77 WHERE name = '😀';
+INSERT INTO äx VALUES (2, 9);
+INSERT INTO Äx VALUES (3, 2);
+CREATE TRIGGER ü AFTER INSERT ON 😀 BEGIN INSERT INTO äx (who) SELECT id FROM 😀 WHERE id = new.id; DELETE FROM Äx; END;
+ANALYZE;
