@@ -18,6 +18,7 @@ from urllib.parse import quote
 from unified_db import causes, files, pieces
 from unified_db.errors import SourceBusyError, SourceError
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
+from unified_db.writeback import Writeback
 
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
 MMAP_BYTES = 0x7FFF0000
@@ -219,7 +220,7 @@ def copy_database(source: sqlite3.Connection, into: Path, told: Callable[[int], 
     # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
     with (
         into.open("xb") as written,
-        files.Writeback(written.fileno()) as writeback,
+        Writeback(written.fileno()) as writeback,
         _closing(sqlite3.connect(into, isolation_level=None)) as target,
     ):
         # Thrown away after any failure, so it needs neither journal nor syncs.

@@ -23,6 +23,7 @@ from unified_db.migration.page_trees import Appender, SchemaRow
 from unified_db.migration.records import Backup, Backups, Layout, SchemaObject, TableFacts, UnifiedFile
 from unified_db.sqlite import Table, fold, quote_name
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
+from unified_db.writeback import Writeback
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _build(
             # Opened before SQLite opens it and closed after: an end in between would drop SQLite's locks.
             with (
                 unfinished.open("rb") as written,
-                files.Writeback(written.fileno(), done_bytes=base.size_bytes) as writeback,
+                Writeback(written.fileno(), done_bytes=base.size_bytes) as writeback,
                 sqlite.closing(_open_for_bulk(unfinished)) as conn,
             ):
                 pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback, cost))
@@ -195,9 +196,7 @@ def _total(backups: Backups) -> int:
     return sum(b.size_bytes for b in backups.items)
 
 
-def _note(
-    unfinished: Path, base: Backup, tally: pieces.Tally, writeback: files.Writeback, cost: float
-) -> None:
+def _note(unfinished: Path, base: Backup, tally: pieces.Tally, writeback: Writeback, cost: float) -> None:
     """Count as much of the weight as *unfinished* has of it: SQLite writes what it has no room to keep."""
     size_bytes = unfinished.stat().st_size
     writeback.reach(size_bytes)

@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unified_db import files, pieces, sqlite
+from unified_db import pieces, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration.btree import UnknownError
 from unified_db.sqlite import fold
+from unified_db.writeback import Writeback
 
 Numbers = NDArray[np.int64]
 
@@ -425,7 +426,7 @@ class Appender:
         done_bytes = after * target.page_bytes
         with (
             self._into.open("r+b") as stream,
-            files.Writeback(stream.fileno(), done_bytes=done_bytes) as writeback,
+            Writeback(stream.fileno(), done_bytes=done_bytes) as writeback,
         ):
             for which, content, on_them, places in _Copied(file, pages, pointers):
                 new = moved[pointed_at[on_them]].astype(">u4").view(np.uint8).reshape(-1, 4)
