@@ -22,7 +22,7 @@ def ask(url: str, path: str, body: object | None = None) -> Any:
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=2 * WAIT_S) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             # Prefect's word for a database that is locked at the moment; nothing was done.
