@@ -17,12 +17,14 @@ from urllib.parse import quote
 
 from unified_db import causes, files, pieces
 from unified_db.errors import SourceBusyError, SourceError
-from unified_db.standins import StandIns, missing_collations, what_is_lacking
+from unified_db.standins import StandIns, missing_collations, reload_schema, what_is_lacking
 from unified_db.writeback import Writeback
 
 # SQLite's own ceiling in most builds; of a larger file the rest is read the ordinary way.
 MMAP_BYTES = 0x7FFF0000
 _STEP_BYTES = 8 << 20
+# Of a view or trigger that names main, in a file that is attached under another name.
+_NAMES_MAIN = "cannot reference objects in database"
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -34,6 +36,11 @@ def quote_name(name: str) -> str:
 def fold(name: str) -> str:
     """*name* as SQLite compares names: A to Z are a to z, and no other letters are the same."""
     return name.lower() if name.isascii() else name.translate(_LOWER)
+
+
+def text_as_it_is(raw: bytes) -> str:
+    """A text as SQLite has it, for `Connection.text_factory`: invalid UTF-8 is to be carried, not decoded."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def file_uri(path: Path, **query: str | int) -> str:
@@ -92,8 +99,7 @@ def _connect(uri: str, *, timeout_s: float) -> sqlite3.Connection:
         )
     except sqlite3.OperationalError as error:
         raise SourceError(f"{uri} cannot be opened: {error}", hint="Nothing was written.") from error
-    # Values may hold invalid UTF-8, which must be carried, not decoded.
-    conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    conn.text_factory = text_as_it_is
     pieces.make_interruptible(conn)
     return conn
 
@@ -161,13 +167,33 @@ def attached(conn: sqlite3.Connection, path: Path, name: str, *, frozen: bool = 
     Read-only in any case: BEGIN IMMEDIATE locks every attached database that can be written.
     """
     query: dict[str, str | int] = {"mode": "ro", "immutable": 1} if frozen else {"mode": "ro"}
-    conn.execute(f"ATTACH ? AS {quote_name(name)}", (file_uri(path, **query),))
+    attach, uri = f"ATTACH ? AS {quote_name(name)}", file_uri(path, **query)
+    (was,) = conn.execute("PRAGMA writable_schema").fetchone()
+    try:
+        conn.execute(attach, (uri,))
+    except sqlite3.DatabaseError as error:
+        if _NAMES_MAIN not in str(error):
+            raise
+        # Right in a file of its own. With this, a view or trigger that cannot be read is left out.
+        conn.execute("PRAGMA writable_schema=ON")
+        conn.execute(attach, (uri,))
     if frozen:
         map_pages(conn, name)
     try:
         yield
     finally:
         conn.execute(f"DETACH {quote_name(name)}")
+        conn.execute(f"PRAGMA writable_schema={was}")
+
+
+@contextlib.contextmanager
+def writable_schema(conn: sqlite3.Connection | StandIns) -> Iterator[None]:
+    """Let rows of the schema be written in the block; SQLite reads them again afterwards."""
+    (was,) = conn.execute("PRAGMA writable_schema").fetchone()
+    conn.execute("PRAGMA writable_schema=ON")
+    yield
+    conn.execute(f"PRAGMA writable_schema={was}")
+    reload_schema(conn)
 
 
 @contextlib.contextmanager
@@ -403,10 +429,11 @@ def count_rows(conn: sqlite3.Connection, table: str, schema: str = "main") -> in
 
 
 def sequences(conn: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
-    """The AUTOINCREMENT counters of *schema* by table name."""
+    """The AUTOINCREMENT counters of *schema* by table name, each as the number that SQLite takes it for."""
     if not has_table(conn, "sqlite_sequence", schema):
         return {}
-    return dict(conn.execute(f"SELECT name, seq FROM {quote_name(schema)}.sqlite_sequence"))
+    number = "CAST(coalesce(seq, 0) AS INTEGER)"
+    return dict(conn.execute(f"SELECT name, {number} FROM {quote_name(schema)}.sqlite_sequence"))
 
 
 def has_table(conn: sqlite3.Connection, name: str, schema: str = "main") -> bool:

@@ -50,6 +50,14 @@ def _has_collation(conn: sqlite3.Connection, name: str) -> bool:
     return True
 
 
+def reload_schema(conn: sqlite3.Connection | StandIns) -> None:
+    """Have *conn* read its schemas again; what `writable_schema` was set to, it stays."""
+    (was,) = conn.execute("PRAGMA writable_schema").fetchone()
+    conn.execute("PRAGMA writable_schema=RESET")
+    if was:
+        conn.execute("PRAGMA writable_schema=ON")
+
+
 class StandIns:
     """Runs statements on a connection and lends it what it lacks; :meth:`remove` takes it back.
 
@@ -91,7 +99,7 @@ class StandIns:
             self.connection.create_collation(name, lambda a, b: self._compare(lacking, a, b))
             # A table in the order of a collation that was not there when the schema was read stays
             # unreadable ("no query solution"); this makes SQLite read the schema again.
-            self.connection.execute("PRAGMA writable_schema=RESET")
+            reload_schema(self.connection)
         else:
             self.connection.create_function(name[:-2], -1, lambda *_: self._call(lacking), deterministic=True)
         self.lent.append(lacking)

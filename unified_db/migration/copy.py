@@ -15,6 +15,11 @@ from unified_db.migration.records import Backup, ObjectKind, SchemaObject
 from unified_db.sqlite import STATISTICS, Table, fold, quote_name
 from unified_db.standins import StandIns
 
+_NO_UTF_8 = "No statement can name it. Give it another name from the program that made it."
+_BY_HAND = (
+    "It was changed by hand (PRAGMA writable_schema): on a copy of the file, set the type to table, index, "
+    "view or trigger, and write the names of SQLite's own tables small."
+)
 _KINDS = get_args(ObjectKind)
 _OF_SQLITE = ("sqlite_sequence", *STATISTICS)
 
@@ -30,19 +35,17 @@ def read_objects(conn: sqlite3.Connection, schema: str = "main") -> tuple[Schema
         f"WHERE {sqlite.not_of_sqlite()} ORDER BY rowid"
     ).fetchall()
     for kind, name, *_ in rows:
+        if raw(name) != name:
+            raise _of(conn, schema, f"the name of a {kind}, {raw(name)!r}, is no UTF-8", _NO_UTF_8)
         if kind not in _KINDS or (name != fold(name) and fold(name) in _OF_SQLITE):
-            raise _by_hand(conn, schema, kind, name)
+            said = f"its schema has an entry of type {kind} and name {name}, which SQLite does not write"
+            raise _of(conn, schema, said, _BY_HAND)
     return tuple(SchemaObject(kind=k, name=n, table=t, sql=s) for k, n, t, s in rows)
 
 
-def _by_hand(conn: sqlite3.Connection, schema: str, kind: str, name: str) -> SourceError:
+def _of(conn: sqlite3.Connection, schema: str, said: str, hint: str) -> SourceError:
     (path,) = conn.execute("SELECT file FROM pragma_database_list WHERE name = ?", (schema,)).fetchone()
-    return SourceError(
-        f"{Path(path).name}: its schema has an entry of type {kind} and name {name}, which SQLite "
-        "does not write",
-        hint="Nothing was written. It was changed by hand (PRAGMA writable_schema): on a copy of the file, "
-        "set the type to table, index, view or trigger and write the names of SQLite's own tables small.",
-    )
+    return SourceError(f"{Path(path).name}: {said}", hint=f"Nothing was written. {hint}")
 
 
 def is_virtual(item: SchemaObject) -> bool:
@@ -53,11 +56,10 @@ def is_virtual(item: SchemaObject) -> bool:
 def create_tables(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
     """Create the ordinary tables among *objects* in main, with their definitions as they were."""
     # Also lets a table that another tool named sqlite_something be made.
-    conn.execute("PRAGMA writable_schema=ON")
-    for item in objects:
-        if item.kind == "table" and item.sql and not is_virtual(item):
-            conn.execute(item.sql)
-    conn.execute("PRAGMA writable_schema=RESET")
+    with sqlite.writable_schema(conn):
+        for item in objects:
+            if item.kind == "table" and item.sql and not is_virtual(item):
+                conn.execute(item.sql)
 
 
 def create_the_rest(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
@@ -86,12 +88,12 @@ def restore_definitions(conn: sqlite3.Connection | StandIns, objects: Iterable[S
     changed = [o for o in objects if o.sql and present.get((o.kind, o.name)) != o.sql]
     if not changed:
         return
-    conn.execute("PRAGMA writable_schema=ON")
-    for item in changed:
-        conn.execute(
-            "UPDATE sqlite_schema SET sql = ? WHERE type = ? AND name = ?", (item.sql, item.kind, item.name)
-        )
-    conn.execute("PRAGMA writable_schema=RESET")
+    with sqlite.writable_schema(conn):
+        for item in changed:
+            conn.execute(
+                "UPDATE sqlite_schema SET sql = CAST(? AS TEXT) WHERE type = ? AND name = ?",
+                (raw(item.sql), item.kind, item.name),
+            )
 
 
 def create_indexes(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
@@ -112,15 +114,13 @@ def write_schema_rows(
     """Write virtual tables, views or triggers into the schema of *schema* without running their SQL."""
     if not objects:
         return
-    conn.execute("PRAGMA writable_schema=ON")
-    for item in objects:
-        conn.execute(
-            f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
-            "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), 0, CAST(? AS TEXT))",
-            (item.kind, _raw(item.name), _raw(item.table), _raw(item.sql)),
-        )
-    # RESET also makes SQLite read the schema again.
-    conn.execute("PRAGMA writable_schema=RESET")
+    with sqlite.writable_schema(conn):
+        for item in objects:
+            conn.execute(
+                f"INSERT INTO {quote_name(schema)}.sqlite_schema (type, name, tbl_name, rootpage, sql) "
+                "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), 0, CAST(? AS TEXT))",
+                (item.kind, raw(item.name), raw(item.table), raw(item.sql)),
+            )
 
 
 def adopt_trees(
@@ -137,21 +137,19 @@ def adopt_trees(
     """
     placed: dict[tuple[str, str], SchemaObject] = {(old.kind, old.name): new for old, new in pairs}
     renamed = {name: new.name for (_, name), new in placed.items() if name != new.name}
-    conn.execute("PRAGMA writable_schema=ON")
-    for row in rows:
-        new = placed.get((row.kind, row.name))
-        name = new.name if new else _index_name(row.table, row.name, renamed)
-        table = new.table if new else renamed.get(row.table, row.table)
-        conn.execute(
-            "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) "
-            "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT))",
-            (row.kind, _raw(name), _raw(table), row.root, _raw(new.sql if new else None)),
-        )
-    # RESET also makes SQLite read the schema again.
-    conn.execute("PRAGMA writable_schema=RESET")
+    with sqlite.writable_schema(conn):
+        for row in rows:
+            new = placed.get((row.kind, row.name))
+            name = new.name if new else _index_name(row.table, row.name, renamed)
+            table = new.table if new else renamed.get(row.table, row.table)
+            conn.execute(
+                "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) "
+                "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT))",
+                (row.kind, raw(name), raw(table), row.root, raw(new.sql if new else None)),
+            )
 
 
-def _raw(text: str | None) -> str | bytes | None:
+def raw(text: str | None) -> str | bytes | None:
     """*text* as SQLite is given it: as its bytes, to be cast, where these are no UTF-8."""
     if text is None or not any("\udc80" <= character <= "\udcff" for character in text):
         return text
@@ -318,7 +316,7 @@ def choose_counters(
     """The counters that the unified file must have.
 
     The rule: a table keeps its own; that of a table which no longer exists is kept too, unless
-    another source has a table of that name.
+    the unified file has a table of that name.
 
     Args:
         sources: Pairs of a source's counters and the names of its tables.
@@ -353,9 +351,8 @@ def copy_statistics(
                 f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (name,)
             ).fetchone()
             # SQLite makes only those that it was built to use, and this only while ANALYZE runs.
-            conn.execute("PRAGMA writable_schema=ON")
-            conn.execute(sql)
-            conn.execute("PRAGMA writable_schema=RESET")
+            with sqlite.writable_schema(conn):
+                conn.execute(sql)
         rows = conn.execute(f"SELECT * FROM {schema}.{name}").fetchall()
         _add_statistics(conn, name, [r for r in rows if r[0] not in without], renamed)
 
@@ -373,12 +370,15 @@ def rename_statistics(rows: Iterable[tuple[Any, ...]], renamed: Mapping[str, str
     return [(renamed.get(t, t), _index_name(t, i, renamed), *rest) for t, i, *rest in rows]
 
 
-def _index_name(table: str, index: str | None, renamed: Mapping[str, str]) -> str | None:
-    """What an index is called after *renamed*; SQLite names those it makes itself after their table."""
+def _index_name(table: str, index: Any, renamed: Mapping[str, str]) -> Any:
+    """What an index is called after *renamed*; SQLite names those it makes itself after their table.
+
+    What is no text in a table of statistics, where anything can stand, is no name and stays.
+    """
     made = f"sqlite_autoindex_{table}_"
-    if index is not None and index.startswith(made):
+    if isinstance(index, str) and index.startswith(made):
         return f"sqlite_autoindex_{renamed.get(table, table)}_{index.removeprefix(made)}"
-    return renamed.get(index, index) if index is not None else None
+    return renamed.get(index, index)
 
 
 def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject, SchemaObject]]) -> None:
@@ -388,36 +388,48 @@ def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject
         conn: Nobody else may use its database.
         pairs: Each object as it is, and as it shall be.
     """
+    pairs = tuple(pairs)
     changed = [(old, new) for old, new in pairs if old != new]
     if not changed:
         return
     renamed = {old.name: new.name for old, new in changed}
-    conn.execute("PRAGMA writable_schema=ON")
-    made = [row[0] for row in conn.execute("SELECT rowid FROM main.sqlite_schema WHERE sql IS NULL")]
-    for rowid in made:
-        _rename_made_index(conn, rowid, renamed)
-    # By rowid, since one object may take the name that another gives up.
-    places = {
-        (k, n): rowid for rowid, k, n in conn.execute("SELECT rowid, type, name FROM main.sqlite_schema")
-    }
-    conn.executemany(
-        "UPDATE main.sqlite_schema SET name = ?, tbl_name = ?, sql = ? WHERE rowid = ?",
-        [(new.name, new.table, new.sql, places[old.kind, old.name]) for old, new in changed],
-    )
-    # RESET also makes SQLite read the schema again.
-    conn.execute("PRAGMA writable_schema=RESET")
-    tables = {old.name: new.name for old, new in changed if old.kind == "table"}
-    if sqlite.has_table(conn, "sqlite_sequence"):
-        counters = conn.execute("SELECT rowid, name FROM main.sqlite_sequence").fetchall()
+    with sqlite.writable_schema(conn):
+        made = [row[0] for row in conn.execute("SELECT rowid FROM main.sqlite_schema WHERE sql IS NULL")]
+        for rowid in made:
+            _rename_made_index(conn, rowid, renamed)
+        # By rowid, since one object may take the name that another gives up.
+        places = {
+            (k, n): rowid for rowid, k, n in conn.execute("SELECT rowid, type, name FROM main.sqlite_schema")
+        }
         conn.executemany(
-            "UPDATE main.sqlite_sequence SET name = ? WHERE rowid = ?",
-            [(tables[name], rowid) for rowid, name in counters if name in tables],
+            "UPDATE main.sqlite_schema SET name = ?, tbl_name = ?, sql = CAST(? AS TEXT) WHERE rowid = ?",
+            [(new.name, new.table, raw(new.sql), places[old.kind, old.name]) for old, new in changed],
         )
+    _rename_counters(conn, {old.name: new.name for old, new in pairs if old.kind == "table"})
     for name in STATISTICS:
         if sqlite.has_table(conn, name):
             rows = conn.execute(f"SELECT * FROM main.{name}").fetchall()
             conn.execute(f"DELETE FROM main.{name}")
             _add_statistics(conn, name, rows, renamed)
+
+
+def _rename_counters(conn: sqlite3.Connection, tables: Mapping[str, str]) -> None:
+    """Give the AUTOINCREMENT counters of *tables*, old names and new, the new names."""
+    if not sqlite.has_table(conn, "sqlite_sequence"):
+        return
+    for rowid, name in conn.execute("SELECT rowid, name FROM main.sqlite_sequence").fetchall():
+        if is_left_behind(name, tables):
+            conn.execute("DELETE FROM main.sqlite_sequence WHERE rowid = ?", (rowid,))
+        elif tables.get(name, name) != name:
+            conn.execute("UPDATE main.sqlite_sequence SET name = ? WHERE rowid = ?", (tables[name], rowid))
+
+
+def is_left_behind(name: Any, tables: Mapping[str, str]) -> bool:
+    """True for the counter of a table that is gone where one of *tables*, old names and new, takes its name.
+
+    It would be that table's counter from then on.
+    """
+    return name not in tables and name in tables.values()
 
 
 def _rename_made_index(conn: sqlite3.Connection, rowid: int, renamed: Mapping[str, str]) -> None:

@@ -239,7 +239,7 @@ def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLa
             if part.label != union.home:
                 rows = unions.add_part(conn, union, part)
                 log.info("merge: %s of %s united, %s rows were new", union.table, part.label, f"{rows:,}")
-    present = {fold(o.name) for o in copy.read_objects(conn)}
+    present = {fold(o.name) for o in copy.read_objects(conn) if o.kind == "index"}
     for source in places:
         missing = [o for o in source.unified if o.kind == "index" and fold(o.name) not in present]
         copy.create_the_rest(conn, missing)
@@ -411,8 +411,7 @@ def _list_tables(
                         source=backup.label,
                         # Of a united table, the rows that this source has in it.
                         rows=sqlite.count_rows(theirs, name) if united else sqlite.count_rows(conn, ours),
-                        # Only `writable_schema` puts anything else there.
-                        sequence=found if type(found := counters.get(ours)) is int else None,
+                        sequence=counters.get(ours),
                         original=name if name != ours else None,
                         united=united,
                     )

@@ -15,9 +15,12 @@ from unified_db import sqlite
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import copy, definitions
 from unified_db.migration.records import Rename, SchemaObject
+from unified_db.migration.references import Key, key_of
 from unified_db.sqlite import fold, quote_name
 
 _BROKEN = re.compile(r"error in (?:view|trigger|table|index) (.*)", re.DOTALL)
+# Not UTF-8, NUL, and the two that SQLite writes as another one where it stores UTF-16.
+_NO_NAME = re.compile("[\0\ud800-\udfff\ufffe\uffff]")
 _MISSING = re.compile(r"(?:no such collation sequence|no such function|unknown function): (\S+?)(?:\(\))?$")
 _ROWS = (
     "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'"
@@ -39,6 +42,7 @@ def rename_objects(
     known = {fold(o.name): o for o in objects}
     for rename in renames:
         _require_sensible(rename, known)
+        _require_one(rename, objects)
     with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         scratch = _Scratch(conn, objects)
         for rename in _in_order(renames, known):
@@ -53,7 +57,13 @@ def _require_sensible(rename: Rename, known: dict[str, SchemaObject]) -> None:
         raise UsageError(
             f"{rename.source} has no {rename.object} that could be renamed; it has {names}", hint=hint
         )
-    if not rename.to or "\0" in rename.to or fold(rename.to).startswith("sqlite_"):
+    if _NO_NAME.search(rename.to):
+        raise UsageError(
+            f"{rename.object} of {rename.source} cannot be called {rename.to!r}, which is no text in UTF-8 "
+            "or has a character that stands for none",
+            hint=hint,
+        )
+    if not rename.to or fold(rename.to).startswith("sqlite_"):
         raise UsageError(
             f"{rename.object} of {rename.source} cannot be called {rename.to!r}: "
             "SQLite keeps names that begin with sqlite_ for itself",
@@ -64,6 +74,17 @@ def _require_sensible(rename: Rename, known: dict[str, SchemaObject]) -> None:
             f"{rename.object} of {rename.source} cannot be called {rename.to}: "
             "SQLite takes names that differ only in case for one",
             hint=hint,
+        )
+
+
+def _require_one(rename: Rename, objects: Sequence[SchemaObject]) -> None:
+    named = [o.kind for o in objects if fold(o.name) == fold(rename.object)]
+    if len(named) > 1:
+        raise UsageError(
+            f"{rename.source} has a {' and a '.join(sorted(named))} named {rename.object}, so which is to be "
+            "renamed is not said",
+            hint="Nothing was written. Give one of them another name from the application, or rename the "
+            "object of the other source instead.",
         )
 
 
@@ -97,8 +118,9 @@ class _Scratch:
     def __init__(self, conn: sqlite3.Connection, objects: Sequence[SchemaObject]) -> None:
         self._conn = conn
         self._objects = objects
-        self._asides: dict[str, _Aside] = {}
+        self._asides: dict[Key, _Aside] = {}
         self._done: list[Rename] = []
+        conn.text_factory = sqlite.text_as_it_is
         # Older behaviour, which a build of SQLite may have as its default, leaves references alone.
         conn.execute("PRAGMA legacy_alter_table=OFF")
         conn.execute("PRAGMA foreign_keys=OFF")
@@ -118,6 +140,9 @@ class _Scratch:
         while True:
             try:
                 self._conn.execute(str(item.sql))
+            except UnicodeEncodeError:
+                self._set_aside(item, "its definition is no UTF-8")
+                return
             except sqlite3.OperationalError as error:
                 missing = _MISSING.search(str(error))
                 if missing is None:
@@ -134,7 +159,7 @@ class _Scratch:
             self._conn.create_function(name, -1, lambda *_: None, deterministic=True)
 
     def _set_aside(self, item: SchemaObject, reason: str) -> None:
-        self._asides[fold(item.name)] = _Aside(item, reason)
+        self._asides[key_of(item)] = _Aside(item, reason)
 
     def rename(self, rename: Rename) -> None:
         """Do one rename."""
@@ -154,14 +179,14 @@ class _Scratch:
 
     def _require_rewritable(self, rename: Rename, item: SchemaObject) -> None:
         """Return where SQLite (or we) will rewrite everything that names *item*."""
-        if fold(item.name) in self._asides:
-            reason = self._asides[fold(item.name)].reason
+        if key_of(item) in self._asides:
+            reason = self._asides[key_of(item)].reason
             raise _cannot(rename, f"SQLite cannot make it here: {reason}")
         if self._is_shadow(item.name):
             raise _cannot(rename, "it belongs to a virtual table, whose own name decides")
         others = [o for o in self._objects if o.name != item.name and definitions.mentions(o.sql, item.name)]
         for other in others:
-            if fold(other.name) in self._asides:
+            if key_of(other) in self._asides:
                 raise _cannot(rename, f"{other.kind} {other.name} names it, and SQLite cannot read that")
             # What stands in a virtual table's arguments is for its module, not for SQLite.
             if copy.is_virtual(other):
@@ -176,17 +201,16 @@ class _Scratch:
         return self._conn.execute(sql, (name,)).fetchone() is not None
 
     def _rename_by_text(self, rename: Rename, item: SchemaObject) -> None:
-        self._conn.execute("PRAGMA writable_schema=ON")
         sql = self._conn.execute(
             "SELECT sql FROM sqlite_schema WHERE type = ? AND name = ?", (item.kind, item.name)
         ).fetchone()[0]
-        table = rename.to if item.kind == "view" else None
-        self._conn.execute(
-            "UPDATE sqlite_schema SET name = ?, sql = ?, tbl_name = coalesce(?, tbl_name) "
-            "WHERE type = ? AND name = ?",
-            (rename.to, definitions.with_name(sql, rename.to), table, item.kind, item.name),
-        )
-        self._conn.execute("PRAGMA writable_schema=RESET")
+        table, new = rename.to if item.kind == "view" else None, definitions.with_name(sql, rename.to)
+        with sqlite.writable_schema(self._conn):
+            self._conn.execute(
+                "UPDATE sqlite_schema SET name = ?, sql = CAST(? AS TEXT), tbl_name = coalesce(?, tbl_name) "
+                "WHERE type = ? AND name = ?",
+                (rename.to, copy.raw(new), table, item.kind, item.name),
+            )
 
     def _drop_broken(self, rename: Rename, error: str) -> None:
         """Take out the view or trigger that stops SQLite, unless it names what is renamed."""
@@ -214,7 +238,7 @@ class _Scratch:
         self, item: SchemaObject, became: dict[tuple[str, str], tuple[object, ...]], names: dict[str, str]
     ) -> SchemaObject:
         row = became.get((item.kind, fold(item.name)))
-        if row is None or fold(item.name) in self._asides:
+        if row is None or key_of(item) in self._asides:
             self._require_unconcerned(item)
             return item
         _, _, name, table, sql = row

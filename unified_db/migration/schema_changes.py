@@ -80,11 +80,11 @@ def _remove(conn: sqlite3.Connection, gone: Sequence[SchemaObject]) -> None:
     as_text = [o for o in gone if o.kind in ("view", "trigger") or copy.is_virtual(o)]
     if as_text:
         # DROP would need the module of a virtual table, and would take its shadow tables along.
-        conn.execute("PRAGMA writable_schema=ON")
-        conn.executemany(
-            "DELETE FROM main.sqlite_schema WHERE type = ? AND name = ?", [(o.kind, o.name) for o in as_text]
-        )
-        conn.execute("PRAGMA writable_schema=RESET")
+        with sqlite.writable_schema(conn):
+            conn.executemany(
+                "DELETE FROM main.sqlite_schema WHERE type = ? AND name = ?",
+                [(o.kind, o.name) for o in as_text],
+            )
     for kind in ("index", "table"):
         for item in (o for o in gone if o.kind == kind and o not in as_text):
             conn.execute(f"DROP {kind} IF EXISTS main.{quote_name(item.name)}")

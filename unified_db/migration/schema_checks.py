@@ -74,7 +74,11 @@ def read_state(
         places=places,
         tables=frozenset(names.values()),
         counters=Counter(
-            {(names.get(n, n), *rest): c for (n, *rest), c in counters.items() if n not in united}
+            {
+                (names.get(n, n), *rest): c
+                for (n, *rest), c in counters.items()
+                if n not in united and not copy.is_left_behind(n, names)
+            }
         ),
         statistics={
             stat: _typed(

@@ -111,7 +111,7 @@ def check_same_text(item: Backup, working: Backup) -> Finding:
             wrong = wrong or _first_difference(old, new, table, item.label)
         if set(copy.read_objects(old)) != set(copy.read_objects(new)):
             wrong = wrong or "the schema differs"
-        if sqlite.sequences(old) != sqlite.sequences(new):
+        if copy.read_counters(old) != copy.read_counters(new):
             wrong = wrong or "the AUTOINCREMENT counters differ"
     return Finding(
         check="text re-encoded as UTF-8, the same characters",
@@ -148,7 +148,8 @@ def _copy_all(old: sqlite3.Connection, new: sqlite3.Connection, label: str) -> N
     if sqlite.has_table(new, "sqlite_sequence"):
         new.execute("DELETE FROM sqlite_sequence")
         new.executemany(
-            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", sqlite.sequences(old).items()
+            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
+            old.execute("SELECT name, seq FROM sqlite_sequence ORDER BY rowid"),
         )
     if sqlite.has_table(old, "sqlite_stat1"):
         new.execute("ANALYZE main.sqlite_schema")

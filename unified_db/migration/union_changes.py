@@ -42,12 +42,13 @@ def carry_late(conn: sqlite3.Connection, union: Union, parts: Sequence[Part]) ->
                 f"(SELECT 1 FROM temp.{KEYS} WHERE {unions.is_listed(table, 'f')})"
             )
         for part in parts:
+            own = sqlite.sequences(conn).get(union.table)
             with unions.reading_part(conn, part, table.writable):
                 _list_changed(conn, table, union.table)
                 with sqlite.transaction(conn), changes.without_triggers(conn, "main"):
                     updated += _replace_changed(conn, table, union.table)
                     inserted += unions.insert_new(conn, table, ours)
-                unions.raise_counter(conn, union, part)
+                unions.raise_counter(conn, union, part, own)
     except sqlite3.IntegrityError as error:
         raise SourceError(f"late rows of {union.table} cannot be united: {error}", hint=_KEPT) from error
     require_united(conn, union, parts)

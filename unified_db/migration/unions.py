@@ -223,12 +223,13 @@ def add_part(conn: sqlite3.Connection, union: Union, part: Part) -> int:
         _require_no_conflicts(conn, union, table, part)
         if fold(union.table) == "alembic_version":
             _require_same_history(conn, union, table, part)
+        own = sqlite.sequences(conn).get(union.table)
         with sqlite.transaction(conn), changes.without_triggers(conn, "main"):
             try:
                 added = insert_new(conn, table, f"main.{quote_name(union.table)}")
             except sqlite3.IntegrityError as error:
                 raise _conflict(union, part, f"a unique index refuses a row of it ({error})") from error
-        raise_counter(conn, union, part)
+        raise_counter(conn, union, part, own)
     return added
 
 
@@ -292,17 +293,27 @@ def insert_new(conn: sqlite3.Connection, table: Table, into: str) -> int:
     ).rowcount
 
 
-def raise_counter(conn: sqlite3.Connection, union: Union, part: Part) -> None:
-    """Raise the united table's AUTOINCREMENT counter to that of the part that is read."""
-    theirs = sqlite.sequences(conn, "part").get(part.table)
-    if theirs is not None:
-        set_counter(conn, union.table, max(theirs, sqlite.sequences(conn).get(union.table, theirs)))
+def raise_counter(conn: sqlite3.Connection, union: Union, part: Part, own: int | None) -> None:
+    """Give the united table the higher of two AUTOINCREMENT counters, as they were before rows were inserted.
+
+    Inserting raises a counter to the highest rowid, which the counters of the sources may lie below.
+
+    Args:
+        conn: With the part that is read.
+        union: The table.
+        part: That part, which has one of the counters or none.
+        own: The counter that the table had itself.
+    """
+    counters = [c for c in (own, sqlite.sequences(conn, "part").get(part.table)) if c is not None]
+    set_counter(conn, union.table, max(counters, default=None))
 
 
-def set_counter(conn: sqlite3.Connection, table: str, value: int) -> None:
-    """Set the AUTOINCREMENT counter of main's *table*."""
-    conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (table,))
-    conn.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, value))
+def set_counter(conn: sqlite3.Connection, table: str, value: int | None) -> None:
+    """Set the AUTOINCREMENT counter of main's *table*; with None it has none."""
+    if value is not None or sqlite.has_table(conn, "sqlite_sequence"):
+        conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (table,))
+    if value is not None:
+        conn.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, value))
 
 
 # ---- the proof -----------------------------------------------------------------------------------

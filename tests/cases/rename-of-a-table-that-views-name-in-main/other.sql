@@ -1,0 +1,3 @@
+CREATE TABLE t (a);
+INSERT INTO t VALUES ('k');
+CREATE VIEW of_t AS SELECT * FROM main.t;

@@ -1,0 +1,3 @@
+CREATE TABLE u (a);
+INSERT INTO u VALUES ('k');
+CREATE VIEW of_u AS SELECT * FROM main.u;
