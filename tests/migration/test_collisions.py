@@ -398,3 +398,41 @@ def test_sources_of_two_encodings_are_renamed_and_united(database: Make, tmp_pat
     assert query(target, "SELECT name FROM k ORDER BY rowid") == [("ü",), ("a",), ("z",), ("ö",)]
     assert query(target, "SELECT x FROM w") == [("ä",)]
     assert standalone.validate_sources(sources, target, renames=renames, unions=unions).verdicts[0].passed
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        pytest.param("", "DELETE FROM sqlite_sequence", [("s", 5)], id="none-in-the-second"),
+        pytest.param("DELETE FROM sqlite_sequence", "", [("s", 12)], id="none-in-the-first"),
+        pytest.param("DELETE FROM sqlite_sequence", "DELETE FROM sqlite_sequence", [], id="none"),
+        pytest.param("", "UPDATE sqlite_sequence SET seq = 3", [("s", 5)], id="below-the-rowids"),
+        pytest.param("UPDATE sqlite_sequence SET seq = 99", "", [("s", 99)], id="above-the-rowids"),
+        pytest.param("UPDATE sqlite_sequence SET seq = NULL", "", [("s", 12)], id="null"),
+        pytest.param("", "UPDATE sqlite_sequence SET seq = '77 or so'", [("s", 77)], id="text"),
+        pytest.param("", "UPDATE sqlite_sequence SET seq = x'09'", [("s", 5)], id="a-blob"),
+    ],
+)
+def test_a_united_table_has_the_highest_counter_of_its_sources(
+    one: str, two: str, expected: list[tuple[str, int]], database: Make, tmp_path: Path
+) -> None:
+    table = "CREATE TABLE s (id INTEGER PRIMARY KEY AUTOINCREMENT);"
+    sources = [
+        database("a.db", f"{table} INSERT INTO s VALUES (5); {one}"),
+        database("b.db", f"{table} INSERT INTO s VALUES (12); {two}"),
+    ]
+    for home in (0, 1):
+        target = tmp_path / f"{home}.db"
+        standalone.merge_sources(sources, target, unions=[f"{sources[home]}:s"])
+        assert query(target, "SELECT * FROM sqlite_sequence") == expected
+        assert standalone.validate_sources(sources, target, unions=[f"{sources[home]}:s"]).verdicts[0].passed
+
+
+def test_a_renamed_table_does_not_take_the_counter_of_one_that_is_gone(tmp_path: Path) -> None:
+    sql = (CASES / "rename-to-the-name-of-a-sequence-that-is-left" / "app.sql").read_text()
+    sources = [
+        build_database(tmp_path / "app.db", sql),
+        build_database(tmp_path / "other.db", "CREATE TABLE o (x)"),
+    ]
+    standalone.merge_sources(sources, tmp_path / "unified.db", renames=[f"{sources[0]}:old=new"])
+    assert query(tmp_path / "unified.db", "SELECT * FROM sqlite_sequence") == [("new", 5)]

@@ -284,6 +284,27 @@ def test_a_change_of_a_renamed_table_returns_under_its_old_name(tmp_path: Path) 
     assert move.prepare().failures == ()
 
 
+def test_what_names_main_goes_there_and_back(tmp_path: Path) -> None:
+    app = (
+        APP
+        + """
+        CREATE VIEW all_notes AS SELECT * FROM main.notes;
+        CREATE TRIGGER shortened AFTER UPDATE ON notes BEGIN
+            DELETE FROM log WHERE what NOT IN (SELECT text FROM main.notes);
+        END;
+    """
+    )
+    other = OTHER + "CREATE VIEW all_events AS SELECT * FROM main.events;"
+    move = switched(tmp_path, app, other)
+    execute(
+        move.target,
+        "INSERT INTO notes (text) VALUES ('new'); INSERT INTO events (text) VALUES ('new');"
+        "CREATE VIEW since AS SELECT * FROM main.notes WHERE id > 9; ALTER TABLE events ADD COLUMN more;",
+    )
+    assert ("notes", 1, 0, 0) in go_back(move).carried
+    assert query(move.sources[0], "SELECT text FROM since") == [("new",)]
+
+
 def test_a_renamed_table_that_was_dropped_is_dropped_and_going_back_again_changes_nothing(
     tmp_path: Path,
 ) -> None:
