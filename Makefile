@@ -46,8 +46,9 @@ test-large: install  ## A cell of 900 MB, within memory (minutes, 6 GB of disk)
 	@UNIFY_DB_LARGE=1 $(BIN)/python -m pytest -s tests/migration/test_large_cell.py
 
 FUZZ ?= 3000
-fuzz: install  ## Arbitrary schemas, values and damage against the proof, new ones every time (FUZZ=examples)
+fuzz: install  ## Arbitrary schemas, values and damage against the proof, and all other drawn tests, new every time (FUZZ=examples)
 	@UNIFY_DB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/migration/test_any_schema.py --hypothesis-show-statistics
+	@UNIFY_DB_FUZZ=1 $(BIN)/python -m pytest -m hypothesis --ignore tests/migration/test_any_schema.py tests
 
 crash-matrix: install  ## Kill a cut-over, a rollback, and what puts them right everywhere; cut their power; writes docs/crash-matrix.md (a quarter of an hour)
 	@$(BIN)/python -m benchmarks.crash_matrix

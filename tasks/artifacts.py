@@ -118,7 +118,7 @@ class _Bar:
     def stop(self) -> None:
         """Have it removed, since the phase's page takes its place, and wait for that hardly at all."""
         self._over.set()
-        self._thread.join(telling.IMPATIENT_S)
+        telling.join(self._thread, telling.IMPATIENT_S)
 
     def _go_on(self) -> None:
         while not self._over.wait(_BAR_EVERY_S):

@@ -45,14 +45,19 @@ def bounded(tell: Callable[[], object], *, timeout_s: float | None = None) -> No
     thread.start()
     if timeout_s is None:
         timeout_s = IMPATIENT_S if _came_late.is_set() else TIMEOUT_S
-    thread.join(timeout_s)
-    if thread.is_alive():
-        _late.append(thread)
-    if thread.is_alive() and not _came_late.is_set():
+    if not join(thread, timeout_s) and not _came_late.is_set():
         _came_late.set()
         log.info(
             "Prefect did not take what it should show in %g s; the run goes on without waiting", timeout_s
         )
+
+
+def join(thread: threading.Thread, timeout_s: float) -> bool:
+    """Wait for *thread* for *timeout_s*; one that is not over by then is given a last moment by `settle`."""
+    thread.join(timeout_s)
+    if thread.is_alive():
+        _late.append(thread)
+    return not thread.is_alive()
 
 
 def settle(timeout_s: float = TIMEOUT_S) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -17,6 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    # What is new every time is for `make fuzz`; and a loaded machine is no finding.
+    hypothesis.settings.register_profile(
+        "suite",
+        deadline=None,
+        derandomize="UNIFY_DB_FUZZ" not in os.environ,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("suite")
+
+# A suite that was started in the background would hand on that Ctrl-C is ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 _LONG = {

@@ -67,7 +67,8 @@ def run_tests(backend: Path) -> str:
         "tests/integration/test_providers_api.py::test_a_providers_name_cannot_be_used_twice_in_another_case"
     )
     assert failed == [name], run.stdout[-3000:]
-    return run.stdout.splitlines()[-1].split(" in ")[0]
+    found = re.search(r"^\d+ failed, \d+ passed", run.stdout, re.MULTILINE)
+    return found[0] if found else run.stdout[-3000:]
 
 
 # --- Trees -----------------------------------------------------------------------------------------

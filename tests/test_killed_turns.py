@@ -130,13 +130,15 @@ def test_a_server_killed_while_its_model_is_called_leaves_neither_and_serves_aga
         until((backend / "called").exists)
         # Whoever else writes does not wait for the model.
         provider = {"name": "other", "api_key": "sk-demo-SECRET-other"}
-        assert httpx.post(f"{url}/api/providers", json=provider).status_code == httpx.codes.CREATED
+        assert (
+            httpx.post(f"{url}/api/providers", json=provider, timeout=60).status_code == httpx.codes.CREATED
+        )
         server.kill()
         assert isinstance(answer.exception(), httpx.HTTPError)
     assert state_of(tmp_path, ONE_FILE, "t") == (0, 0, 0, 0)
     with serving(backend, ["server.py"]) as (_, url):
-        assert httpx.get(f"{url}/api/providers").json()[0]["name"] == "other"
-        assert httpx.post(f"{url}/api/chat", json=message).status_code == httpx.codes.OK
+        assert httpx.get(f"{url}/api/providers", timeout=60).json()[0]["name"] == "other"
+        assert httpx.post(f"{url}/api/chat", json=message, timeout=60).status_code == httpx.codes.OK
     assert state_of(tmp_path, ONE_FILE, "t")[:3] == (1, 2, 4)
     require_sound(tmp_path)
 

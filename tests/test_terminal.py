@@ -20,14 +20,14 @@ def test_the_spinner_goes_on_when_somebody_sets_logging_up_anew() -> None:
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
         extra = {"phase": "merge", "moment": "begin"}
         logging.getLogger("unified_db.migration").info("merge: begins", extra=extra)
-        seen = screen.tell()
-        time.sleep(0.6)
-    frames = re.findall("[⠀-⣿]", screen.getvalue()[seen:])
-    assert len(set(frames)) > 1
+        seen, until = screen.tell(), time.monotonic() + 30
+        while len(set(re.findall("[⠀-⣿]", screen.getvalue()[seen:]))) < 2:
+            assert time.monotonic() < until, "it stands still"
+            time.sleep(0.05)
 
 
 def test_without_a_terminal_every_line_comes_as_it_is() -> None:
     screen = io.StringIO()
     with shown(Console(file=screen, force_terminal=False, width=80)):
         logging.getLogger("unified_db.migration").info("merge: 3 rows")
-    assert re.fullmatch(r"\[ +0\.\d s\] merge: 3 rows\n", screen.getvalue())
+    assert re.fullmatch(r"\[ +\d+\.\d s\] merge: 3 rows\n", screen.getvalue())

@@ -157,10 +157,10 @@ def test_a_rejected_run_closes_with_3_and_leaves_every_byte(asking: Asking) -> N
 
 
 def test_a_run_that_nobody_answers_closes_with_3_and_leaves_every_byte(app: TinyApplication) -> None:
-    asking = Asking(app, timeout="2s")
+    asking = Asking(app, timeout="8s")
     done = asking.end(asking.ask())
     assert (done["exit_code"], done["state"]) == (3, "closed")
-    assert "nobody decided in time: approval.timeout is 2.0 s" in done["message"]
+    assert "nobody decided in time: approval.timeout is 8.0 s" in done["message"]
     assert asking.tree() == asking.before
     late = asking.json("approve", done["run"])
     assert late["exit_code"] == 2
@@ -231,10 +231,10 @@ def test_a_run_whose_process_died_is_closed_by_a_rejection_alone(asking: Asking)
 
 
 def test_a_run_whose_process_died_is_closed_when_its_time_is_over(app: TinyApplication) -> None:
-    asking = Asking(app, timeout="2s")
+    asking = Asking(app, timeout="8s")
     kill(asking.ask())
     name = asking.run.name
-    time.sleep(2)
+    time.sleep(8)
     assert asking.json("status")["state"] == "closed"
     late = asking.json("approve", name)
     assert late["exit_code"] == 3

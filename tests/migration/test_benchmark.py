@@ -79,7 +79,7 @@ def test_two_equal_sides_open_the_gate(notes):
 
 
 def test_one_endpoint_that_is_half_slower_closes_the_gate(notes):
-    evidence, verdict = run_benchmark(notes, slow="8")
+    evidence, verdict = run_benchmark(notes, slow="30")
     assert "response time" in failed_checks(verdict), verdict.sentence()
     assert max(found.ratio for found in evidence.latencies) > 1.3
 
@@ -129,7 +129,7 @@ def test_a_control_that_is_far_off_is_said_in_words_and_loosens_nothing(notes, m
     """A machine that makes a difference out of nothing: here the second copy of the old side is slow."""
     caplog.set_level("WARNING")
     monkeypatch.setattr("unified_db.migration.measuring._copy_tree", slow_copy)
-    evidence, verdict = run_benchmark(notes, slow="8")
+    evidence, verdict = run_benchmark(notes, slow="30")
     assert "do not trust a verdict" in evidence.control_said
     assert max(found.ratio for found in evidence.control) > 1.3
     slow = next(f for f in verdict.failures if f.check == "response time")
@@ -139,7 +139,7 @@ def test_a_control_that_is_far_off_is_said_in_words_and_loosens_nothing(notes, m
 
 def slow_copy(origin, copy):
     shutil.copytree(origin, copy)
-    (copy / "slow").write_text("12")
+    (copy / "slow").write_text("30")
 
 
 def test_both_sides_begin_with_the_same_rows_after_the_control(notes, monkeypatch):

@@ -179,7 +179,7 @@ def test_a_conversation_that_asks_nothing_or_wrongly_is_refused(talk, conversati
 
 
 def test_a_server_that_hangs_is_not_asked_for_ever(talk, monkeypatch):
-    monkeypatch.setattr(continuity, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(continuity, "_TIMEOUT_S", 3.0)
     sent = []
     send = continuity._send
     monkeypatch.setattr(continuity, "_send", lambda *a: sent.append(a) or send(*a))

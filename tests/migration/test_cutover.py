@@ -349,12 +349,15 @@ def test_an_application_that_fails_on_the_new_file_is_put_back(move: Move) -> No
 
 
 def test_an_application_that_ignores_its_stop_is_left_running(move: Move) -> None:
-    text = move.app.toml.read_text().replace("{python} stop.py", "{python} -c pass")
-    move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 0.5"))
+    text = move.app.toml.read_text().replace("{python} stop.py", "true")
+    move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 2"))
     move.before = move.tree()
     # The server opens its files for each request only; this stands for one that keeps them open.
-    command = [sys.executable, "-c", f"f = open({str(move.app.notes)!r}); input()"]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE)
+    code = f"f = open({str(move.app.notes)!r}); print('up', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"up\n"
     try:
         with pytest.raises(CutoverUndoneError, match="still in use"):
             move.switch()
@@ -365,8 +368,8 @@ def test_an_application_that_ignores_its_stop_is_left_running(move: Move) -> Non
 
 
 def test_a_stop_command_that_stops_nothing_is_noticed_though_no_file_is_open(move: Move) -> None:
-    text = move.app.toml.read_text().replace("{python} stop.py", "{python} -c pass")
-    move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 0.5"))
+    text = move.app.toml.read_text().replace("{python} stop.py", "true")
+    move.app.toml.write_text(text.replace("[app]", "[app]\nstop_timeout_s = 2"))
     move.before = move.tree()
     with pytest.raises(CutoverUndoneError, match="still answers"):
         move.switch()

@@ -45,16 +45,20 @@ def move(tmp_path: Path, without_a_look_at_the_interpreter: None) -> Iterator[Mo
 # ---- writers that nobody told of the move --------------------------------------------------------
 
 _WRITER = """
-import pathlib, sqlite3, sys, time
+import signal, sqlite3, sys, time
+from contextlib import closing
 path, kept = sys.argv[1:]
+over = []
+signal.signal(signal.SIGTERM, lambda *_: over.append(True))
 with open(kept, "a", buffering=1) as acknowledged:
     for number in range(100_000):
+        if over:
+            break
         try:
-            conn = sqlite3.connect(path, timeout=0.1)
-            with conn:
+            # In autocommit: a `with conn` whose COMMIT is refused would keep the file open for good.
+            with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as conn:
                 conn.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT)")
                 conn.execute("INSERT INTO notes (text) VALUES (?)", (f"row {number}",))
-            conn.close()
             acknowledged.write(f"row {number}\\n")
         except sqlite3.Error as error:
             acknowledged.write(f"refused: {error}\\n")
@@ -78,7 +82,8 @@ def test_a_writer_that_ignores_the_stop_loses_no_row_and_is_refused_aloud_after_
         while kept.stat().st_size == told:
             time.sleep(0.01)
     finally:
-        writer.kill()
+        # Not in the middle: a row that is there and was not acknowledged would be one too many.
+        writer.terminate()
         writer.wait()
     lines = kept.read_text().splitlines()
     acknowledged = [line for line in lines if line.startswith("row")]

@@ -104,7 +104,7 @@ def test_a_long_transaction_in_one_file_does_not_hold_off_the_writers_of_the_oth
     ):
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(SourceBusyError, match=r"b\.db was locked by a writer for 1\.0 s"):
+        with pytest.raises(SourceBusyError, match=r"b\.db was locked by a writer for 1\.\d s"):
             backup.take_backups(sources, tmp_path / "out", timeout_s=1.0)
         assert int(process.stdout.readline()) > 5
     assert list((tmp_path / "out").iterdir()) == []

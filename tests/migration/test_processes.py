@@ -17,6 +17,8 @@ from tests.migration.notes_application import NotesApplication
 from unified_db.errors import ServerError
 from unified_db.migration import application, process_table, processes
 
+REPOSITORY = Path(__file__).parents[2]
+
 SPAWNING = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -71,17 +73,21 @@ def test_a_command_ends_with_its_exit_code_and_keeps_what_it_printed(tmp_path):
     assert (result.exit_code, result.timed_out, result.log.read_text()) == (3, False, "said\n")
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(60, id="timed-out"), pytest.param(0, id="ended-by-itself")])
-def test_no_child_outlives_its_command(tmp_path, seconds):
-    result = run_python(SPAWNING.format(seconds=seconds), tmp_path, timeout_s=1)
+@pytest.mark.parametrize(
+    ("seconds", "timeout_s"), [pytest.param(60, 5, id="timed-out"), pytest.param(0, 60, id="ended-by-itself")]
+)
+def test_no_child_outlives_its_command(tmp_path, seconds, timeout_s):
+    result = run_python(SPAWNING.format(seconds=seconds), tmp_path, timeout_s=timeout_s)
     assert result.timed_out == (seconds > 0)
     wait_until(lambda: not is_alive(int(result.log.read_text())))
 
 
 DAEMON = """
 import os, signal, time
+ready, tell = os.pipe()
 if os.fork():
     os.wait()
+    os.read(ready, 1)
     time.sleep({seconds})
     os._exit(0)
 os.setsid()
@@ -89,15 +95,17 @@ if os.fork():
     os._exit(0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), flush=True)
+os.write(tell, b"x")
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(60, id="timed-out"), pytest.param(0.2, id="ended-by-itself")]
+    ("seconds", "timeout_s"),
+    [pytest.param(60, 5, id="timed-out"), pytest.param(0.2, 60, id="ended-by-itself")],
 )
-def test_no_daemon_that_left_its_command_behind_outlives_it(tmp_path, seconds):
-    result = run_python(DAEMON.format(seconds=seconds), tmp_path, timeout_s=1)
+def test_no_daemon_that_left_its_command_behind_outlives_it(tmp_path, seconds, timeout_s):
+    result = run_python(DAEMON.format(seconds=seconds), tmp_path, timeout_s=timeout_s)
     daemon = result.log.read_text().strip()
     assert not is_alive(int(daemon))
     assert [e.split()[0] for e in result.ended] == [daemon]
@@ -106,7 +114,7 @@ def test_no_daemon_that_left_its_command_behind_outlives_it(tmp_path, seconds):
 def test_a_command_that_ignores_the_request_to_end_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "_GRACE_S", 0.5)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
-    result = run_python(code, tmp_path, timeout_s=0.5)
+    result = run_python(code, tmp_path, timeout_s=5)
     assert (result.timed_out, result.exit_code) == (True, -9)
 
 
@@ -218,16 +226,23 @@ def test_a_server_waits_until_it_is_known_which_process_it_is(tmp_path):
     assert not process_table.is_there(known)
 
 
+KILLED_WHILE_STARTING = """
+import json, os, signal
+from pathlib import Path
+from unified_db.migration import process_table, processes
+folder = Path({folder!r})
+with processes.starting({command!r}, cwd=folder, env=dict(os.environ), log_file=folder / "log") as server:
+    os.write({tell}, json.dumps(process_table.describe(server.pid)).encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_server_never_begins_where_we_are_killed_before_it_is_known_which_process_it_is(tmp_path):
     told, tell = os.pipe()
     command = [sys.executable, "-c", f"open({str(tmp_path / 'begun')!r}, 'w')"]
-    if not (pid := os.fork()):
-        with processes.starting(
-            command, cwd=tmp_path, env=dict(os.environ), log_file=tmp_path / "log"
-        ) as server:
-            os.write(tell, json.dumps(process_table.describe(server.pid)).encode())
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+    killed = KILLED_WHILE_STARTING.format(command=command, folder=str(tmp_path), tell=tell)
+    with subprocess.Popen([sys.executable, "-c", killed], cwd=REPOSITORY, pass_fds=[tell]) as process:
+        assert process.wait() == -signal.SIGKILL
     known = json.loads(os.read(told, 1000))
     wait_until(lambda: not process_table.is_there(known))
     assert not (tmp_path / "begun").exists()

@@ -441,16 +441,18 @@ def test_a_suite_of_a_program_that_cannot_be_followed_is_seen_opening_files(note
 
 
 @pytest.mark.parametrize(
-    ("act", "problem"),
+    ("act", "timeout_s", "problem"),
     [
-        pytest.param("time.sleep(60)", "ended after 2 s", id="hangs"),
-        pytest.param("os.kill(os.getpid(), 9)", "ended by signal 9, no JUnit file", id="kills-itself"),
-        pytest.param("os._exit(0)", "exit code 0, no JUnit file", id="leaves-early"),
+        pytest.param("time.sleep(60)", 8, "ended after 8 s", id="hangs"),
+        pytest.param("os.kill(os.getpid(), 9)", 60, "ended by signal 9, no JUnit file", id="kills-itself"),
+        pytest.param("os._exit(0)", 60, "exit code 0, no JUnit file", id="leaves-early"),
     ],
 )
-def test_a_suite_that_breaks_off_on_the_unified_file_closes_and_names_the_test(notes, act, problem):
+def test_a_suite_that_breaks_off_on_the_unified_file_closes_and_names_the_test(
+    notes, act, timeout_s, problem
+):
     code = f"def test_last():\n    if UNIFIED: {act}"
-    _, verdict = plant(notes, code, timeout_s=2)
+    _, verdict = plant(notes, code, timeout_s=timeout_s)
     first = next(f for f in verdict.failures if f.check.startswith("suite runs to its end"))
     assert first.check == "suite runs to its end on the unified file"
     assert first.measured == f"{problem}, during tests/check_planted.py::test_last"

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 WAIT_S = 60.0
+ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 def ask(url: str, path: str, body: object | None = None) -> Any:
@@ -29,6 +30,20 @@ def ask(url: str, path: str, body: object | None = None) -> Any:
             if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def task_runs(url: str, flow_run: str) -> list[dict[str, Any]]:
+    """The task runs of *flow_run*, which has ended, as they began.
+
+    What became of them reaches the server's database by events, after what became of the flow run.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        filters = {"flow_runs": {"id": {"any_": [flow_run]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        found = list(ask(url, "task_runs/filter", filters))
+        if all(t["state_type"] in ENDED for t in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def graph(url: str, flow_run: str) -> dict[str, set[str]]:

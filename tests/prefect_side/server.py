@@ -29,6 +29,9 @@ class Prefect:
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
             **SETTINGS,
+            # A server on a loaded machine is no server that is gone.
+            "PREFECT_API_REQUEST_TIMEOUT": "60",
+            "PREFECT_CLIENT_MAX_RETRIES": "5",
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": self.url,
             "PYTHONPATH": str(REPOSITORY),

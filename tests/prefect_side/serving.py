@@ -22,7 +22,6 @@ from unified_db.migration.processes import Server, free_port, log_tail
 REPOSITORY = Path(__file__).parent.parent.parent
 DEPLOYED_S = 400
 RUN_S = 400
-ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 @dataclass
@@ -70,7 +69,7 @@ class Checkout:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             run = self.ask(f"flow_runs/{flow_run}")
-            if run["state_type"] in ENDED:
+            if run["state_type"] in api.ENDED:
                 return dict(run)
             time.sleep(0.5)
         pytest.fail(f"flow run {flow_run} did not end in {timeout_s:.0f} s")

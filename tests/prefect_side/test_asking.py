@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import look_at
+from tests.prefect_side import api
 from tests.prefect_side.server import WAIT_S, Prefect
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db.migration import decisions
@@ -154,9 +155,7 @@ def test_a_rejection_in_prefect_is_a_red_task_and_leaves_every_byte(waiting: Wai
     state = waiting.prefect.state_of(waiting.flow_run)
     assert state["type"] == "FAILED"
     assert "rejected by Ada" in state["message"]
-    tasks = waiting.prefect.ask(
-        "task_runs/filter", {"flow_runs": {"id": {"any_": [waiting.flow_run]}}, "limit": 50}
-    )
+    tasks = api.task_runs(waiting.prefect.url, waiting.flow_run)
     assert {t["name"]: t["state_type"] for t in tasks}["ask"] == "FAILED"
 
 

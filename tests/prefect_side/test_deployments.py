@@ -32,8 +32,7 @@ def test_a_deployed_dry_run_completes_and_shows_what_it_found(checkout: Checkout
     assert watched.returncode == 0, watched.stdout + watched.stderr
     run = checkout.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": ["dry-run chat_backend"]}}})[0]
     assert run["state_type"] == "COMPLETED"
-    filters = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    tasks = checkout.ask("task_runs/filter", {**filters, "sort": "EXPECTED_START_TIME_ASC"})
+    tasks = api.task_runs(checkout.url, run["id"])
     assert [t["name"] for t in tasks] == [
         *("plan", "backup", "merge", "validate"),
         *("stage", "suites", "benchmark"),
@@ -74,8 +73,7 @@ def test_a_closed_gate_is_a_red_task_that_says_why(checkout: Checkout, tmp_path:
     run = checkout.wait_for_end(created["id"])
     assert run["state_type"] == "FAILED"
     assert "suites: closed" in run["state"]["message"]
-    filters = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    tasks = {t["name"]: t for t in checkout.ask("task_runs/filter", filters)}
+    tasks = {t["name"]: t for t in api.task_runs(checkout.url, run["id"])}
     assert tasks["suites"]["state_type"] == "FAILED"
     assert tasks["suites"]["run_count"] == 1
     assert "benchmark" not in tasks

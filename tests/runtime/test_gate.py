@@ -338,20 +338,21 @@ def test_an_error_at_the_first_write_gives_the_turn_back(db: UnifiedDatabase) ->
 
 def test_waiting_for_this_process_and_for_others_counts_together(path: Path) -> None:
     """Somebody here keeps the gate for most of the busy timeout, then another process keeps the lock."""
-    with UnifiedDatabase(path, busy_timeout_s=2.0) as db:
+    with UnifiedDatabase(path, busy_timeout_s=6.0) as db:
         with db.engine.begin() as conn:
             conn.execute(text("CREATE TABLE notes (body)"))
         gate, turn = db.lane.writer.gate, Turn()
         assert gate.enter(turn, 1)
         other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
-        threading.Timer(1.0, gate.leave, [turn]).start()
+        threading.Timer(3.0, gate.leave, [turn]).start()
         begun = time.monotonic()
-        with db.engine.connect() as conn, pytest.raises(Exception, match=r"waited 2 s"):
+        with db.engine.connect() as conn, pytest.raises(Exception, match=r"waited 6 s"):
             conn.execute(INSERT)
-        assert time.monotonic() - begun < 2.9
+        # One timeout after the other would be 9 s.
+        assert time.monotonic() - begun < 8.5
         with db.engine.connect() as conn:
-            assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == 2000
+            assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == 6000
         other.close()
         assert gate_is_free(db)
 

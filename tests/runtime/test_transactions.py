@@ -613,14 +613,20 @@ async def test_a_writer_that_waits_in_vain_is_told_who_holds_the_lock(db: Unifie
     await saver.aput(config("t"), checkpoint(), metadata(), {})
 
 
-async def test_a_sync_write_does_not_wait_for_the_loop_it_blocks(db: UnifiedDatabase) -> None:
-    async with AsyncSession(db.async_engine) as session:
+async def test_a_sync_write_does_not_wait_for_the_loop_it_blocks(db: UnifiedDatabase, path: Path) -> None:
+    async with (
+        UnifiedDatabase(path, busy_timeout_s=60) as patient,
+        AsyncSession(patient.async_engine) as session,
+    ):
         await session.execute(insert(Note).values(body="held"))
         start = time.monotonic()
-        with pytest.raises(Exception, match="would stop the loop") as caught, Session(db.engine) as other:
+        with (
+            pytest.raises(Exception, match="would stop the loop") as caught,
+            Session(patient.engine) as other,
+        ):
             other.execute(insert(Note).values(body="other"))
         assert isinstance(getattr(caught.value, "orig", None), WriteLockHeldError)
-        assert time.monotonic() - start < 0.4
+        assert time.monotonic() - start < 30
         await session.commit()
 
 

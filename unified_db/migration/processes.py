@@ -53,6 +53,7 @@ _OF_THE_REAL_SERVICE = frozenset(
 )
 _LOG_LIMIT_BYTES = 64 * 1024 * 1024
 _LOG_HEAD_BYTES = 1024 * 1024
+_PORTS = range(20_000, 32_000)
 _SHELL = "/bin/sh"
 _GATE = 'read -r _ || exit 1; exec "$0" "$@" </dev/null'
 _MARK = "UNIFY_DB_COMMAND"
@@ -79,10 +80,16 @@ class CommandResult:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on 127.0.0.1 that nobody listens on at this moment.
+
+    Below those that the system gives to whoever connects: it may be some seconds until it is used.
+    """
+    # Not the shared generator: whoever seeds that would have the same port everywhere.
+    for port in (*secrets.SystemRandom().sample(_PORTS, 50), 0):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return int(listener.getsockname()[1])
+    raise ServerError("no port on 127.0.0.1 is free", hint="End something that listens, and run again.")
 
 
 def application_environment(config: MigrationConfig, *, port: int | None = None) -> dict[str, str]:
@@ -430,7 +437,9 @@ def _bound_log(path: Path) -> None:
         with path.open("r+b") as stream:
             stream.seek(-_LOG_HEAD_BYTES, os.SEEK_END)
             # Whoever prints may have come to its end meanwhile: this is all of it that there will be.
-            end = stream.read()
+            end = b""
+            while chunk := stream.read(_LOG_HEAD_BYTES):
+                end = (end + chunk)[-_LOG_HEAD_BYTES:]
             os.truncate(path, _LOG_HEAD_BYTES)
         with path.open("ab") as stream:
             stream.write(b"\n[cut here: it printed too much to keep]\n" + end)
