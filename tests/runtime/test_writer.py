@@ -40,8 +40,13 @@ def fail(conn: sqlite3.Connection) -> None:
 
 
 @pytest.fixture
-def lane(path: Path) -> Iterator[FileLane]:
-    lane = open_file(path, FileSettings(busy_timeout_s=0.3))
+def busy_timeout_s() -> float:
+    return 0.3
+
+
+@pytest.fixture
+def lane(path: Path, busy_timeout_s: float) -> Iterator[FileLane]:
+    lane = open_file(path, FileSettings(busy_timeout_s=busy_timeout_s))
     lane.write_sync(Call(lambda conn: conn.execute("CREATE TABLE notes (text PRIMARY KEY)")))
     yield lane
     close_file(lane)
@@ -157,6 +162,7 @@ async def test_a_lock_that_another_process_holds_is_waited_for_then_named(lane: 
     assert table(lane.path, "notes") == [("after",)]
 
 
+@pytest.mark.parametrize("busy_timeout_s", [30.0])
 async def test_what_comes_while_the_lock_is_waited_for_shares_that_commit(lane: FileLane) -> None:
     begun: list[str] = []
     await lane.write(Call(lambda conn: conn.set_trace_callback(begun.append)))
@@ -174,12 +180,13 @@ async def test_what_comes_while_the_lock_is_waited_for_shares_that_commit(lane: 
     assert len(table(lane.path, "notes")) == 21
 
 
+@pytest.mark.parametrize("busy_timeout_s", [4.0])
 async def test_each_job_has_a_patience_of_its_own(lane: FileLane) -> None:
     """A job that was given later is not given up with the one that it waited behind."""
     with closing(sqlite3.connect(lane.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         early = asyncio.create_task(lane.write(note("early")))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(2.5)
         late = asyncio.create_task(lane.write(note("late")))
         with pytest.raises(WriteLockHeldError):
             await early
