@@ -35,11 +35,12 @@ def read_objects(conn: sqlite3.Connection, schema: str = "main") -> tuple[Schema
         f"WHERE {sqlite.not_of_sqlite()} ORDER BY rowid"
     ).fetchall()
     for kind, name, *_ in rows:
-        if raw(name) != name:
-            raise _of(conn, schema, f"the name of a {kind}, {raw(name)!r}, is no UTF-8", _NO_UTF_8)
-        if kind not in _KINDS or (name != fold(name) and fold(name) in _OF_SQLITE):
+        by_hand = kind not in _KINDS or not isinstance(name, str)
+        if by_hand or (name != fold(name) and fold(name) in _OF_SQLITE):
             said = f"its schema has an entry of type {kind} and name {name}, which SQLite does not write"
             raise _of(conn, schema, said, _BY_HAND)
+        if raw(name) != name:
+            raise _of(conn, schema, f"the name of a {kind}, {raw(name)!r}, is no UTF-8", _NO_UTF_8)
     return tuple(SchemaObject(kind=k, name=n, table=t, sql=s) for k, n, t, s in rows)
 
 
