@@ -80,7 +80,8 @@ def _of_free_pages(conn: sqlite3.Connection | StandIns) -> list[str]:
 
 def _sorted_out(found: list[str], unchecked: tuple[str, ...] = ()) -> Integrity:
     broken = tuple(line for line in found if _BROKEN_CONSTRAINT.match(line))
-    return Integrity(tuple(line for line in found if line not in set(broken)), broken, unchecked)
+    damage = tuple(line for line in found if not _BROKEN_CONSTRAINT.match(line))
+    return Integrity(damage, broken, unchecked)
 
 
 def _check_with_stand_ins(conn: sqlite3.Connection) -> Integrity:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import string
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -298,6 +298,7 @@ class Column:
         pk: Place in the primary key, from 1; 0 for none.
         generated: True for a generated column, which cannot be written.
         virtual: True for a generated column that is not stored but computed whenever it is read.
+        collation: In which the key compares it, where it is a part of one; empty for the rowid.
     """
 
     name: str
@@ -305,6 +306,7 @@ class Column:
     pk: int
     generated: bool
     virtual: bool = False
+    collation: str = ""
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,11 @@ class Table:
         """The names of all columns that lie in the file, generated ones too where they are stored."""
         return tuple(c.name for c in self.columns if not c.virtual)
 
+    def collate(self, column: str) -> str:
+        """SQL behind *column* that has it compared as the key does, and not as the column would be alone."""
+        collation = next((c.collation for c in self.columns if c.name == column), "")
+        return f" COLLATE {quote_name(collation)}" if collation else ""
+
     @property
     def key(self) -> tuple[str, ...]:
         """The names that address a row: the rowid, or the primary key."""
@@ -356,16 +363,14 @@ def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") ->
     Raises:
         SourceError: All three names of the rowid are columns, so rows cannot be addressed.
     """
+    key = key_without_rowid(conn, name, schema)
+    collations = {} if key is None else key[1]
     rows = conn.execute("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)", (name, schema))
     columns = tuple(
-        Column(n, t, pk, generated=hidden in (2, 3), virtual=hidden == 2) for n, t, pk, hidden in rows
+        Column(n, t, pk, generated=hidden in (2, 3), virtual=hidden == 2, collation=collations.get(n, ""))
+        for n, t, pk, hidden in rows
     )
-    found = conn.execute(
-        # By its name: SQLite would look at every table first, and take the ones of that name from these.
-        "SELECT wr FROM pragma_table_list(?) WHERE schema = ?",
-        (name, schema),
-    ).fetchone()
-    if found and found[0]:
+    if key is not None:
         return Table(name, columns, without_rowid=True, rowid=None, rowid_column=None)
     alias = _rowid_column(conn, name, schema, columns)
     taken = {fold(c.name) for c in columns}
@@ -377,6 +382,32 @@ def describe_table(conn: sqlite3.Connection, name: str, schema: str = "main") ->
             hint="Nothing was written. Rename one of these columns.",
         )
     return Table(name, columns, without_rowid=False, rowid=rowid, rowid_column=alias)
+
+
+def key_without_rowid(
+    conn: sqlite3.Connection, name: str, schema: str = "main"
+) -> tuple[str, dict[str, str]] | None:
+    """The index of the primary key of table *name* and its collations by column; None where it has a rowid.
+
+    Not from `table_list`, for which SQLite works out every view each time.
+    """
+    # Without a rowid the key's own index ends in no rowid, which is column -1.
+    found = conn.execute(
+        "SELECT l.name, x.cid, x.name, x.coll, x.key "
+        "FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) x WHERE l.origin = 'pk'",
+        (name, schema),
+    ).fetchall()
+    if not found or any(cid == -1 for _, cid, *_ in found):
+        return None
+    return found[0][0], collations_of((column, coll) for _, _, column, coll, in_key in found if in_key)
+
+
+def collations_of(key: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The collations of a unique *key* by column: BINARY, which tells most apart, for one it has twice."""
+    collations: dict[str, str] = {}
+    for column, collation in key:
+        collations[column] = "BINARY" if column in collations else collation
+    return collations
 
 
 def _rowid_column(conn: sqlite3.Connection, name: str, schema: str, columns: Sequence[Column]) -> str | None:

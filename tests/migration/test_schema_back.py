@@ -284,6 +284,28 @@ def test_a_change_of_a_renamed_table_returns_under_its_old_name(tmp_path: Path) 
     assert move.prepare().failures == ()
 
 
+def test_keys_in_another_order_than_their_columns_go_there_and_back(tmp_path: Path) -> None:
+    table = """
+        CREATE TABLE keyed (a TEXT COLLATE NOCASE, b, PRIMARY KEY (a COLLATE BINARY)) WITHOUT ROWID;
+        INSERT INTO keyed VALUES ('a', 1), ('A', 2), ('b', 3), ('B', 4), ('c', 5), ('C', 6);
+        CREATE TABLE loose (a TEXT, b, PRIMARY KEY (a COLLATE NOCASE)) WITHOUT ROWID;
+        INSERT INTO loose VALUES ('a', 1), ('B', 2);
+    """
+    move = switched(tmp_path, APP + table)
+    execute(
+        move.target,
+        "UPDATE keyed SET b = 10 WHERE a = 'a' COLLATE BINARY;"
+        "DELETE FROM keyed WHERE a = 'B' COLLATE BINARY;"
+        "INSERT INTO keyed VALUES ('d', 7), ('D', 8); UPDATE loose SET a = 'A' WHERE a = 'a';",
+    )
+    carried = go_back(move).carried
+    assert ("keyed", 2, 1, 1) in carried
+    assert query(move.sources[0], "SELECT a, b FROM keyed ORDER BY a COLLATE BINARY") == [
+        *(("A", 2), ("C", 6), ("D", 8)),
+        *(("a", 10), ("b", 3), ("c", 5), ("d", 7)),
+    ]
+
+
 def test_what_names_main_goes_there_and_back(tmp_path: Path) -> None:
     app = (
         APP

@@ -168,15 +168,14 @@ def _apply(
         columns.insert(0, table.rowid)
     names = ", ".join(columns)
     for listed in filter(counts.get, (_CHANGED, _NEW)):
-        conn.execute(
-            f"INSERT INTO {old} ({names}) SELECT {names} FROM {new} WHERE {_is_listed(table, listed)}"
-        )
+        listed_rows = f"SELECT {names} FROM {new} WHERE {_is_listed(table, listed)}"
+        conn.execute(f"INSERT OR ABORT INTO {old} ({names}) {listed_rows}")
     return Carried(ours, inserted=counts[_NEW], updated=counts[_CHANGED], deleted=counts[_GONE])
 
 
 def _is_listed(table: Table, listed: str) -> str:
     """SQL that is true for rows whose keys are in temp's *listed*; looked up, not searched for."""
-    ours = ", ".join(quote_name(k) for k in table.key)
+    ours = ", ".join(f"{quote_name(k)}{table.collate(k)}" for k in table.key)
     keys = ", ".join(n for n, _ in _key_names(table))
     return f"({ours}) IN (SELECT {keys} FROM temp.{listed})"
 

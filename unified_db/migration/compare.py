@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from unified_db import sqlite
 from unified_db.sqlite import Table, quote_name
 from unified_db.standins import StandIns, missing_collations
 
@@ -113,7 +114,9 @@ def _balanced(terms: Sequence[str], operator: str) -> str:
 
 def keys_equal(table: Table, left: str, right: str) -> str:
     """SQL that joins a row to its counterpart by rowid or primary key."""
-    return " AND ".join(f"{left}.{quote_name(k)} = {right}.{quote_name(k)}" for k in table.key)
+    return " AND ".join(
+        f"{left}.{quote_name(k)} = {right}.{quote_name(k)}{table.collate(k)}" for k in table.key
+    )
 
 
 def find_differences(
@@ -177,12 +180,11 @@ def _side(conn: sqlite3.Connection, table: Table, schema: str, name: str) -> _Si
     source = f"{quote_name(schema)}.{quote_name(name)}"
     if not table.without_rowid:
         return _Side(source, "NOT INDEXED")
-    sql = "SELECT wr FROM pragma_table_list(?) WHERE schema = ?"
-    if not any(without for (without,) in conn.execute(sql, (name, schema))):
+    key = sqlite.key_without_rowid(conn, name, schema)
+    if key is None:
         # A view, or a table that is addressed by one of its unique keys: it needs that index.
         return _Side(source, "")
-    indexes = conn.execute("SELECT name FROM pragma_index_list(?, ?) WHERE origin = 'pk'", (name, schema))
-    return _Side(source, f"INDEXED BY {quote_name(indexes.fetchone()[0])}")
+    return _Side(source, f"INDEXED BY {quote_name(key[0])}")
 
 
 def _one_way(

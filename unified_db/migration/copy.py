@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -137,12 +138,12 @@ def adopt_trees(
         pairs: Each object as it was there, and as it shall be.
     """
     placed: dict[tuple[str, str], SchemaObject] = {(old.kind, old.name): new for old, new in pairs}
-    renamed = {name: new.name for (_, name), new in placed.items() if name != new.name}
+    renamed = {fold(name): new.name for (_, name), new in placed.items() if name != new.name}
     with sqlite.writable_schema(conn):
         for row in rows:
             new = placed.get((row.kind, row.name))
             name = new.name if new else _index_name(row.table, row.name, renamed)
-            table = new.table if new else renamed.get(row.table, row.table)
+            table = new.table if new else _renamed(row.table, renamed)
             conn.execute(
                 "INSERT INTO main.sqlite_schema (type, name, tbl_name, rootpage, sql) "
                 "VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT))",
@@ -179,7 +180,7 @@ def copy_rows(
     source = f"{quote_name(from_schema)}.{quote_name(table.name)}"
     target = quote_name(into or table.name)
     cursor = conn.execute(
-        f"INSERT INTO main.{target} ({names}) SELECT {names} FROM {source} ORDER BY {order}"
+        f"INSERT OR ABORT INTO main.{target} ({names}) SELECT {names} FROM {source} ORDER BY {order}"
     )
     if late is not None:
         last, rowid = quote_name(late), quote_name(str(table.rowid))
@@ -281,8 +282,10 @@ def make_counters(conn: sqlite3.Connection) -> None:
     """Have main have `sqlite_sequence`."""
     if not sqlite.has_table(conn, "sqlite_sequence"):
         # The only way to make SQLite's own table; it stays when the last table that needs it goes.
-        conn.execute("CREATE TABLE main.unify_db_counter (id INTEGER PRIMARY KEY AUTOINCREMENT)")
-        conn.execute("DROP TABLE main.unify_db_counter")
+        taken = {fold(name) for (name,) in conn.execute("SELECT name FROM main.sqlite_schema")}
+        free = next(n for n in map("unify_db_counter{}".format, itertools.count()) if n not in taken)
+        conn.execute(f"CREATE TABLE main.{free} (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        conn.execute(f"DROP TABLE main.{free}")
 
 
 def copy_orphan_sequences(conn: sqlite3.Connection, *, from_schema: str) -> None:
@@ -341,7 +344,7 @@ def copy_statistics(
         conn: With both schemas; the rows go to main.
         from_schema: Where they are.
         renamed: New names of tables and indexes by the old ones.
-        without: Tables of *from_schema* whose rows are left out.
+        without: Tables of *from_schema* whose rows are left out, whatever case ANALYZE found them in.
     """
     for name in STATISTICS:
         if not sqlite.has_table(conn, name, from_schema):
@@ -354,8 +357,9 @@ def copy_statistics(
             # SQLite makes only those that it was built to use, and this only while ANALYZE runs.
             with sqlite.writable_schema(conn):
                 conn.execute(sql)
+        left_out = {fold(table) for table in without}
         rows = conn.execute(f"SELECT * FROM {schema}.{name}").fetchall()
-        _add_statistics(conn, name, [r for r in rows if r[0] not in without], renamed)
+        _add_statistics(conn, name, [r for r in rows if fold(str(r[0])) not in left_out], renamed)
 
 
 def _add_statistics(
@@ -368,18 +372,22 @@ def _add_statistics(
 
 def rename_statistics(rows: Iterable[tuple[Any, ...]], renamed: Mapping[str, str]) -> list[tuple[Any, ...]]:
     """Rows of a `sqlite_stat` table under the new names of their tables and indexes."""
-    return [(renamed.get(t, t), _index_name(t, i, renamed), *rest) for t, i, *rest in rows]
+    # Which may be there in another case: ANALYZE writes the names that tables have at the time.
+    spelt = {fold(old): new for old, new in renamed.items()}
+    return [(_renamed(t, spelt), _index_name(t, i, spelt), *rest) for t, i, *rest in rows]
 
 
-def _index_name(table: str, index: Any, renamed: Mapping[str, str]) -> Any:
-    """What an index is called after *renamed*; SQLite names those it makes itself after their table.
+def _renamed(name: Any, renamed: Mapping[str, str]) -> Any:
+    """What *name* became by *renamed*, where old names stand small; what is no text is no name, and stays."""
+    return renamed.get(fold(name), name) if isinstance(name, str) else name
 
-    What is no text in a table of statistics, where anything can stand, is no name and stays.
-    """
+
+def _index_name(table: Any, index: Any, renamed: Mapping[str, str]) -> Any:
+    """As `_renamed` for an index; SQLite names those it makes itself after their table."""
     made = f"sqlite_autoindex_{table}_"
-    if isinstance(index, str) and index.startswith(made):
-        return f"sqlite_autoindex_{renamed.get(table, table)}_{index.removeprefix(made)}"
-    return renamed.get(index, index)
+    if isinstance(index, str) and fold(index).startswith(fold(made)):
+        return f"sqlite_autoindex_{_renamed(table, renamed)}_{index[len(made) :]}"
+    return _renamed(index, renamed)
 
 
 def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject, SchemaObject]]) -> None:
@@ -393,7 +401,7 @@ def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject
     changed = [(old, new) for old, new in pairs if old != new]
     if not changed:
         return
-    renamed = {old.name: new.name for old, new in changed}
+    renamed = {fold(old.name): new.name for old, new in changed}
     with sqlite.writable_schema(conn):
         made = [row[0] for row in conn.execute("SELECT rowid FROM main.sqlite_schema WHERE sql IS NULL")]
         for rowid in made:
@@ -436,10 +444,10 @@ def is_left_behind(name: Any, tables: Mapping[str, str]) -> bool:
 def _rename_made_index(conn: sqlite3.Connection, rowid: int, renamed: Mapping[str, str]) -> None:
     sql = "SELECT name, tbl_name FROM main.sqlite_schema WHERE rowid = ?"
     name, table = conn.execute(sql, (rowid,)).fetchone()
-    if table in renamed:
+    if fold(table) in renamed:
         conn.execute(
             "UPDATE main.sqlite_schema SET name = ?, tbl_name = ? WHERE rowid = ?",
-            (_index_name(table, name, renamed), renamed[table], rowid),
+            (_index_name(table, name, renamed), _renamed(table, renamed), rowid),
         )
 
 

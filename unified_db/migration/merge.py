@@ -224,8 +224,11 @@ def _leave_to_homes(conn: sqlite3.Connection, layout: Layout, base: SourceLayout
     there = {fold(name): name for name in sqlite.tables(conn)}
     for union in layout.unions:
         if union.home != base.label and fold(union.table) in there:
-            # Takes along indexes, triggers, the counter and the statistics.
+            # Takes along indexes, triggers, the counter, and statistics of that very name.
             conn.execute(f"DROP TABLE main.{quote_name(there[fold(union.table)])}")
+            for name in sqlite.STATISTICS:
+                if sqlite.has_table(conn, name):
+                    conn.execute(f"DELETE FROM main.{name} WHERE lower(tbl) = lower(?)", (union.table,))
 
 
 def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLayout]) -> None:

@@ -70,6 +70,7 @@ def read_state(
     asked = [name for name in names if fold(names[name]) in in_question]
     violations = sqlite.foreign_key_violations(conn, schema, only=asked)
     counters = copy.read_counters(conn, schema)
+    folded = frozenset(fold(name) for name in united)
     return SourceState(
         places=places,
         tables=frozenset(names.values()),
@@ -83,7 +84,7 @@ def read_state(
         statistics={
             stat: _typed(
                 copy.rename_statistics(
-                    [r for r in _rows_of(conn, stat, schema) if r[0] not in united], places.renamed
+                    [r for r in _rows_of(conn, stat, schema) if fold(str(r[0])) not in folded], places.renamed
                 )
             )
             for stat in STATISTICS

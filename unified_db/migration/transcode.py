@@ -7,6 +7,7 @@ written as text by another connection. The backup itself stays as its source was
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import struct
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from unified_db import files, sqlite
+from unified_db import causes, files, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration import copy
 from unified_db.migration.records import Backup, Finding
@@ -86,7 +87,13 @@ def transcode(item: Backup, into: Path) -> Backup:
                 with sqlite.transaction(new):
                     _copy_all(old, new, item.label)
         except sqlite3.Error as error:
-            raise sqlite.translate(error, item.source) from error
+            if causes.is_full_disk(error):
+                raise sqlite.translate(error, item.source) from error
+            raise SourceError(
+                f"{item.label} cannot be re-encoded as UTF-8: {error}",
+                hint="Nothing was written. The sources store text in different encodings, so this one must "
+                "be written anew, which SQLite refuses for what it names. Mend that, or leave it out.",
+            ) from error
         partial.chmod(0o600)
         files.fsync_file(partial)
     log.info("backup: %s re-encoded as UTF-8 for the merge", item.label)
@@ -105,14 +112,12 @@ def check_same_text(item: Backup, working: Backup) -> Finding:
         sqlite.closing(sqlite.connect_frozen(item.path)) as old,
         sqlite.closing(sqlite.connect_frozen(working.path)) as new,
     ):
-        for name in sqlite.tables(old):
+        for name in (*sqlite.tables(old), *_kept_by_sqlite(old)):
             table = sqlite.describe_table(old, name)
             rows += sqlite.count_rows(old, name)
             wrong = wrong or _first_difference(old, new, table, item.label)
         if set(copy.read_objects(old)) != set(copy.read_objects(new)):
             wrong = wrong or "the schema differs"
-        if copy.read_counters(old) != copy.read_counters(new):
-            wrong = wrong or "the AUTOINCREMENT counters differ"
     return Finding(
         check="text re-encoded as UTF-8, the same characters",
         where=item.label,
@@ -147,19 +152,19 @@ def _copy_all(old: sqlite3.Connection, new: sqlite3.Connection, label: str) -> N
         _copy_rows(old, new, sqlite.describe_table(old, name), label)
     if sqlite.has_table(new, "sqlite_sequence"):
         new.execute("DELETE FROM sqlite_sequence")
-        new.executemany(
-            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
-            old.execute("SELECT name, seq FROM sqlite_sequence ORDER BY rowid"),
-        )
     if sqlite.has_table(old, "sqlite_stat1"):
         new.execute("ANALYZE main.sqlite_schema")
-        new.executemany(
-            "INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", old.execute("SELECT * FROM sqlite_stat1")
-        )
+    for name in _kept_by_sqlite(old):
+        _copy_rows(old, new, sqlite.describe_table(old, name), label)
     # Indexes are built, never copied: text sorts otherwise in UTF-8 than in UTF-16.
     copy.create_the_rest(new, objects)
     for name in ("user_version", "application_id"):
         new.execute(f"PRAGMA {name}={sqlite.pragma(old, name)}")
+
+
+def _kept_by_sqlite(old: sqlite3.Connection) -> list[str]:
+    """SQLite's own tables whose rows come along."""
+    return [name for name in ("sqlite_sequence", "sqlite_stat1") if sqlite.has_table(old, name)]
 
 
 def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str) -> None:
@@ -167,25 +172,51 @@ def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, l
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
     new.executemany(
-        f"INSERT INTO {quote_name(table.name)} ({names}) VALUES ({marks})",
-        (tuple(value for _, value in row) for row in _read(old, table, label)),
+        f"INSERT OR ABORT INTO {quote_name(table.name)} ({names}) VALUES ({marks})",
+        (tuple(value for _, value in row) for row in _read(old, table, columns, label)),
     )
+    generated = [c.name for c in table.columns if c.generated]
+    if found := _first_difference(old, new, table, label) if generated else "":
+        raise SourceError(
+            f"{label}: {found} where its text is UTF-8: a generated column there ({', '.join(generated)}) is "
+            "computed from how text is stored",
+            hint="Nothing was written. The sources store text in different encodings, so this one must be "
+            "re-encoded. Define that column without hex(), CAST(... AS BLOB) and the like, or leave this "
+            "source out.",
+        )
 
 
 def _columns(table: Table) -> list[str]:
-    """Quoted names of what a row is made of: the rowid, where it has one, and the stored columns."""
-    stored = [quote_name(c) for c in table.writable]
-    return [table.rowid, *stored] if table.rowid is not None else stored
+    """Quoted names of what a row is made of: the rowid, where it has one, and the columns to write."""
+    written = [quote_name(c) for c in table.writable]
+    return [table.rowid, *written] if table.rowid is not None else written
+
+
+def _all_columns(conn: sqlite3.Connection, table: Table) -> list[str]:
+    """As `_columns`, and behind them the generated ones, but for those that nobody can read here."""
+    columns = _columns(table)
+    for column in (quote_name(c.name) for c in table.columns if c.generated):
+        # One is computed by a function that only the application has, or fails over a row.
+        with contextlib.suppress(sqlite3.OperationalError):
+            conn.execute(f"SELECT count({column}) FROM {quote_name(table.name)}").fetchone()
+            columns.append(column)
+    return columns
 
 
 def _read(
-    conn: sqlite3.Connection, table: Table, label: str, *, where: str = "", key: Sequence[object] = ()
+    conn: sqlite3.Connection,
+    table: Table,
+    columns: Sequence[str],
+    label: str,
+    *,
+    where: str = "",
+    key: Sequence[object] = (),
 ) -> Iterator[Row]:
-    """The rows of *table* as decoded cells, in the order of the rowid, or of the key where it has none."""
+    """*columns* of *table* as decoded cells, in the order of the rowid, or of the key where it has none."""
     codec = _codec(conn)
     cells = ", ".join(
         f"typeof({c}) = 'text', CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END"
-        for c in _columns(table)
+        for c in columns
     )
     order = ", ".join(map(quote_name, table.key)) if table.rowid is None else table.rowid
     rows = conn.execute(f"SELECT {cells} FROM {quote_name(table.name)} {where} ORDER BY {order}", key)
@@ -226,10 +257,10 @@ def _require_valid_schema(conn: sqlite3.Connection, label: str) -> None:
 
 def _first_difference(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str) -> str:
     """Where *table* differs first, as a sentence; empty where it does not."""
-    name = table.name
+    name, columns = table.name, _all_columns(old, table)
     if table.rowid is None:
-        return _first_keyed_difference(old, new, table, label)
-    for before, after in zip_longest(_read(old, table, label), _read(new, table, label)):
+        return _first_keyed_difference(old, new, table, columns, label)
+    for before, after in zip_longest(_read(old, table, columns, label), _read(new, table, columns, label)):
         if before is None or after is None or not _same(before, after):
             there = before if before is not None else after
             return f"{name} differs at rowid {there[0][1]}"
@@ -237,16 +268,16 @@ def _first_difference(old: sqlite3.Connection, new: sqlite3.Connection, table: T
 
 
 def _first_keyed_difference(
-    old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str
+    old: sqlite3.Connection, new: sqlite3.Connection, table: Table, columns: Sequence[str], label: str
 ) -> str:
     """As above for a table without rowids, whose rows may stand in another order."""
     if sqlite.count_rows(old, table.name) != sqlite.count_rows(new, table.name):
         return f"{table.name} has another number of rows"
     places = [table.writable.index(k) for k in table.key]
-    where = "WHERE " + " AND ".join(f"{quote_name(k)} = ?" for k in table.key)
-    for number, row in enumerate(_read(old, table, label), 1):
+    where = "WHERE " + " AND ".join(f"{quote_name(k)} = ?{table.collate(k)}" for k in table.key)
+    for number, row in enumerate(_read(old, table, columns, label), 1):
         key = [row[p][1] for p in places]
-        found = list(_read(new, table, label, where=where, key=key))
+        found = list(_read(new, table, columns, label, where=where, key=key))
         if len(found) != 1 or not _same(row, found[0]):
             return f"{table.name} differs at its row {number}"
     return ""

@@ -119,7 +119,7 @@ def _list_changed(conn: sqlite3.Connection, table: Table, name: str) -> None:
 def _replace_changed(conn: sqlite3.Connection, table: Table, name: str) -> int:
     """Give the rows of main's *name* that are listed as changed their new content, in their places."""
     ours = f"main.{quote_name(name)}"
-    same = " AND ".join(f"f.{quote_name(k)} = c.k{n}" for n, k in enumerate(table.key))
+    same = " AND ".join(f"f.{quote_name(k)} = c.k{n}{table.collate(k)}" for n, k in enumerate(table.key))
     # All deletes come first, so that two rows may have swapped a unique value.
     conn.execute(f"DELETE FROM {ours} AS f WHERE EXISTS (SELECT 1 FROM temp.{_CHANGED} c WHERE {same})")
     into = [quote_name(c) for c in table.writable]
@@ -129,7 +129,7 @@ def _replace_changed(conn: sqlite3.Connection, table: Table, name: str) -> int:
         into.insert(0, here.rowid)
         chosen.insert(0, "c.r")
     return conn.execute(
-        f"INSERT INTO {ours} ({', '.join(into)}) SELECT {', '.join(chosen)} "
+        f"INSERT OR ABORT INTO {ours} ({', '.join(into)}) SELECT {', '.join(chosen)} "
         f"FROM temp.{_CHANGED} c JOIN temp.{ROWS} f ON {same}"
     ).rowcount
 
@@ -156,7 +156,7 @@ def _carry_into(conn: sqlite3.Connection, union: Union, part: Part, others: Sequ
                 names = ", ".join(quote_name(c) for c in table.writable)
                 order = ", ".join(quote_name(k) for k in table.key)
                 conn.execute(
-                    f"INSERT INTO {ours} ({names}) SELECT {names} FROM temp.{ROWS} f WHERE EXISTS "
+                    f"INSERT OR ABORT INTO {ours} ({names}) SELECT {names} FROM temp.{ROWS} f WHERE EXISTS "
                     f"(SELECT 1 FROM temp.{KEYS} WHERE {unions.is_listed(table, 'f')}) ORDER BY {order}"
                 )
     if is_home:

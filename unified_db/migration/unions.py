@@ -178,7 +178,11 @@ def by_key(conn: sqlite3.Connection, name: str, schema: str = "main") -> Table:
         is_null = " OR ".join(f"{quote_name(c)} IS NULL" for c in key)
         if conn.execute(f"SELECT 1 FROM {place} WHERE {is_null} LIMIT 1").fetchone() is None:
             numbers = {c: number for number, c in enumerate(key, 1)}
-            columns = tuple(replace(c, pk=numbers.get(c.name, 0)) for c in table.columns if not c.generated)
+            columns = tuple(
+                replace(c, pk=numbers.get(c.name, 0), collation=key.get(c.name, ""))
+                for c in table.columns
+                if not c.generated
+            )
             return Table(name, columns, without_rowid=True, rowid=None, rowid_column=None)
     raise SourceError(
         f"{name} cannot be united: it has no primary key and no unique key without NULL, "
@@ -187,20 +191,20 @@ def by_key(conn: sqlite3.Connection, name: str, schema: str = "main") -> Table:
     )
 
 
-def _unique_keys(conn: sqlite3.Connection, table: Table, schema: str) -> list[tuple[str, ...]]:
-    """The column lists of the primary key and of every whole unique index, in that order."""
-    keys: list[tuple[str, ...]] = [(table.rowid_column,)] if table.rowid_column else []
+def _unique_keys(conn: sqlite3.Connection, table: Table, schema: str) -> list[dict[str, str]]:
+    """The primary key and every whole unique index, in that order: columns with their collations."""
+    keys: list[dict[str, str]] = [{table.rowid_column: ""}] if table.rowid_column else []
     indexes = conn.execute(
         'SELECT name FROM pragma_index_list(?, ?) WHERE "unique" AND NOT partial '
         "ORDER BY origin <> 'pk', seq DESC",
         (table.name, schema),
     ).fetchall()
     for (index,) in indexes:
-        rows = conn.execute("SELECT name FROM pragma_index_info(?, ?) ORDER BY seqno", (index, schema))
-        names = tuple(name for (name,) in rows)
+        sql = "SELECT name, coll FROM pragma_index_xinfo(?, ?) WHERE key ORDER BY seqno"
+        columns = sqlite.collations_of(conn.execute(sql, (index, schema)))
         # NULL stands for an expression.
-        if None not in names and names not in keys:
-            keys.append(names)
+        if None not in columns and columns not in keys:
+            keys.append(columns)
     return keys
 
 
@@ -288,7 +292,7 @@ def insert_new(conn: sqlite3.Connection, table: Table, into: str) -> int:
     names = ", ".join(quote_name(c) for c in table.writable)
     order = ", ".join(quote_name(k) for k in table.key)
     return conn.execute(
-        f"INSERT INTO {into} ({names}) SELECT {names} FROM temp.{ROWS} f WHERE NOT EXISTS "
+        f"INSERT OR ABORT INTO {into} ({names}) SELECT {names} FROM temp.{ROWS} f WHERE NOT EXISTS "
         f"(SELECT 1 FROM {into} t WHERE {compare.keys_equal(table, 'f', 't')}) ORDER BY {order}"
     ).rowcount
 
@@ -426,5 +430,6 @@ def drop_listed(conn: sqlite3.Connection, table: Table) -> None:
 
 def is_listed(table: Table, alias: str) -> str:
     """SQL that is true where the row *alias* has the key of a row of `temp.unify_keys`."""
-    # The table's column stands on the left, so its collation decides.
-    return " AND ".join(f"{alias}.{quote_name(k)} = {KEYS}.k{n}" for n, k in enumerate(table.key))
+    return " AND ".join(
+        f"{alias}.{quote_name(k)} = {KEYS}.k{n}{table.collate(k)}" for n, k in enumerate(table.key)
+    )

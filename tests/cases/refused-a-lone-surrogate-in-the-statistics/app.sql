@@ -1,0 +1,5 @@
+PRAGMA encoding = 'UTF-16le';
+CREATE TABLE t (a UNIQUE);
+INSERT INTO t VALUES (1);
+ANALYZE;
+INSERT INTO sqlite_stat1 VALUES ('a', CAST(x'00d8' AS TEXT), '1 1');
