@@ -384,9 +384,9 @@ def _renamed(name: Any, renamed: Mapping[str, str]) -> Any:
 
 def _index_name(table: Any, index: Any, renamed: Mapping[str, str]) -> Any:
     """As `_renamed` for an index; SQLite names those it makes itself after their table."""
-    made = f"sqlite_autoindex_{table}_"
-    if isinstance(index, str) and fold(index).startswith(fold(made)):
-        return f"sqlite_autoindex_{_renamed(table, renamed)}_{index[len(made) :]}"
+    new, made = _renamed(table, renamed), f"sqlite_autoindex_{table}_"
+    if new != table and isinstance(index, str) and fold(index).startswith(fold(made)):
+        return f"sqlite_autoindex_{new}_{index[len(made) :]}"
     return _renamed(index, renamed)
 
 
