@@ -322,8 +322,6 @@ def _adopt_all(conn: sqlite3.Connection, appended: Sequence[SchemaRow], places: 
     for row in appended:
         if row.kind == "table":
             log.info("merge: %s from %s, by its pages", places.name(row.name), places.label)
-    if sqlite.has_table(conn, "sqlite_sequence", "src"):
-        copy.make_counters(conn)
     names = {n: places.name(n) for n in sqlite.tables(conn, "src")}
     _copy_beside_rows(conn, names, places)
     copy.create_the_rest(conn, places.unified)
@@ -332,6 +330,9 @@ def _adopt_all(conn: sqlite3.Connection, appended: Sequence[SchemaRow], places: 
 def _copy_beside_rows(
     conn: sqlite3.Connection, names: Mapping[str, str], places: SourceLayout, *, without: Collection[str] = ()
 ) -> None:
+    if sqlite.has_table(conn, "sqlite_sequence", "src"):
+        # Also a table without AUTOINCREMENT may have a counter there.
+        copy.make_counters(conn)
     copy.copy_sequences(conn, from_schema="src", tables=names)
     copy.copy_orphan_sequences(conn, from_schema="src")
     copy.copy_statistics(conn, from_schema="src", renamed=places.renamed, without=without)
