@@ -29,7 +29,7 @@ from tests.prefect_side.tiny_application import TinyApplication
 from unified_db import files
 from unified_db.errors import CutoverUndoneError, ExitCode, GateClosedError
 from unified_db.migration import approval, archive, cutover, gates, journal, phases, rollback
-from unified_db.migration.journal import Journal, read_entries, read_state, standing_acts
+from unified_db.migration.journal import Journal, read_entries, read_state
 from unified_db.migration.records import Backups, Question
 from unified_db.migration.runs import create_run, list_runs, open_run
 
@@ -209,13 +209,34 @@ def test_a_file_that_was_edited_since_the_switch_gets_its_old_content_and_is_kep
     assert [p.read_bytes() for p in kept] == [edited]
 
 
-def test_a_cutover_whose_process_is_killed_is_taken_back_by_whoever_waits_for_it(move: Move) -> None:
-    (move.app.root / "slow_stop.py").write_text("import stop, time; time.sleep(1)")
+# Between fork and exec a child still has everything open that its parent has, the lock too.
+_SLOW_FORK = """
+import pathlib, subprocess, time
+popen = subprocess.Popen.__init__
+def begin():
+    pathlib.Path({mark!r}).touch()
+    time.sleep(1)
+def slow(*arguments, **named):
+    popen(*arguments, **named, preexec_fn=begin)
+subprocess.Popen.__init__ = slow
+"""
+
+
+@pytest.mark.parametrize("forking", [False, True], ids=["in the stop's program", "before that begins"])
+def test_a_cutover_whose_process_is_killed_is_taken_back_by_whoever_waits_for_it(
+    move: Move, monkeypatch: pytest.MonkeyPatch, forking: bool
+) -> None:
+    mark = move.app.root.parent / "stop-begun"
+    program = f"import pathlib, stop, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(1)"
+    (move.app.root / "slow_stop.py").write_text(program)
     rewrite(move.app, "{python} stop.py", "{python} slow_stop.py")
     move.run = move.prepare_again()
+    if forking:
+        slow = _SLOW_FORK.format(mark=str(mark))
+        monkeypatch.setattr(cutover, "_PROGRAM", slow + cutover._PROGRAM)
 
     def kill() -> None:
-        while not any(a.name == "stop" for a in standing_acts(move.run)):
+        while not mark.exists():
             time.sleep(0.01)
         begun = [e for e in read_entries(move.run.journal) if (e.event, e.status) == ("cutover", "begin")]
         os.kill(begun[-1].fields["pid"], signal.SIGKILL)

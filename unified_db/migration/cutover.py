@@ -56,6 +56,8 @@ from unified_db.migration.runs import RunFolder, keep_log
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
+# A command that a killed cut-over was just starting has its lock until the command's program begins.
+_INHERITED_S = 5.0
 
 # Our own modules are found without a word in the environment, which the application inherits.
 _PROGRAM = """
@@ -95,7 +97,7 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     if failure.exists():
         raise _rebuild_error(failure)
     # Killed half way, as the system does where memory is short: nobody else would start the application.
-    if undo.recover_run(config, run):
+    if undo.recover_run(config, run, patience_s=_INHERITED_S):
         raise CutoverUndoneError(
             f"the cut-over's process ended with code {process.returncode}, and all was taken back",
             hint=f"{_AS_BEFORE} {run.log} says how far it came.",

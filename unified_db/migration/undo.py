@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ KEPT_NAME = "unified-kept.sqlite"
 _LOCK_NAME = "cutover.lock"
 _CARRIED = "carry-back"
 _WAIT_S = 5.0
+_LOOK_S = 0.01
 
 
 @contextlib.contextmanager
-def hold_cutover_lock(run: RunFolder) -> Iterator[int]:
+def hold_cutover_lock(run: RunFolder, *, patience_s: float = 0.0) -> Iterator[int]:
     """Keep every other process from switching or undoing *run* for the length of the block.
 
     The cut-over works in a process of its own, which may outlive the one that waits for it. It
@@ -46,20 +48,29 @@ def hold_cutover_lock(run: RunFolder) -> Iterator[int]:
         The descriptor that holds the lock.
 
     Raises:
-        RunLockedError: Such a process is at work.
+        RunLockedError: Such a process is at work, also after *patience_s* seconds.
     """
     descriptor = os.open(run.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunLockedError(
-                f"the cut-over of run {run.name} is at work in another process",
-                hint="Wait for it to end; `unify-db status` shows it.",
-            ) from error
+        given_up_at = time.monotonic() + patience_s
+        while not _is_locked_by(descriptor):
+            if time.monotonic() >= given_up_at:
+                raise RunLockedError(
+                    f"the cut-over of run {run.name} is at work in another process",
+                    hint="Wait for it to end; `unify-db status` shows it.",
+                )
+            time.sleep(_LOOK_S)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_locked_by(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def require_no_cutover(config: MigrationConfig) -> None:
@@ -112,12 +123,15 @@ def recover(config: MigrationConfig) -> list[str]:
     return [run.name for run in list_runs(config.state_folder) if recover_run(config, run)]
 
 
-def recover_run(config: MigrationConfig, run: RunFolder) -> bool:
-    """As :func:`recover` for one run; True where anything had to be done."""
+def recover_run(config: MigrationConfig, run: RunFolder, *, patience_s: float = 0.0) -> bool:
+    """As :func:`recover` for one run; True where anything had to be done.
+
+    With *patience_s* as :func:`hold_cutover_lock` takes it.
+    """
     if not is_half_done(run):
         return False
     journal = Journal(run)
-    with hold_cutover_lock(run):
+    with hold_cutover_lock(run, patience_s=patience_s):
         log.info("recovery: run %s was interrupted; taking its cut-over back", run.name)
         undo_acts(config, run, journal, interrupted=True)
         if rollback_is_begun(run):
