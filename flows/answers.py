@@ -27,6 +27,7 @@ from unified_db.migration.records import (
     Question,
     RollbackRecord,
     Verdict,
+    count_tables,
 )
 from unified_db.migration.runs import RunFolder
 from unified_db.migration.standalone import MergeReport
@@ -199,7 +200,7 @@ def answer_merge(report: MergeReport) -> Answer:
     passed = all(v.passed for v in report.verdicts)
     sentence = "; ".join(v.sentence() for v in report.verdicts)
     built = "merged and proven equal" if report.changed else "compared"
-    message = f"{report.target}: {len(report.tables)} tables {built}" if passed else sentence
+    message = f"{report.target}: {count_tables(report.tables)} tables {built}" if passed else sentence
     facts = {
         "target": str(report.target),
         "tables": [

@@ -403,6 +403,7 @@ def test_merge_and_validate_rename_and_unite(tmp_path: Path) -> None:
         ("u", "a.db", None, False),
         ("other_u", "b.db", "u", False),
     }
+    assert "3 tables merged and proven equal" in merged["message"]
     assert "u of b.db is now other_u" in merged["hint"]
     validated = command.json("validate", "a.db", "b.db", "--against", "unified.db", *layout)
     assert validated["exit_code"] == 0

@@ -436,3 +436,10 @@ def test_a_renamed_table_does_not_take_the_counter_of_one_that_is_gone(tmp_path:
     ]
     standalone.merge_sources(sources, tmp_path / "unified.db", renames=[f"{sources[0]}:old=new"])
     assert query(tmp_path / "unified.db", "SELECT * FROM sqlite_sequence") == [("new", 5)]
+
+
+def test_a_message_shows_the_name_of_a_shadow_table_and_no_default() -> None:
+    sql = "CREATE TABLE 'documents_data'(id INTEGER PRIMARY KEY, token TEXT DEFAULT 'a-password')"
+    shown = definitions.shorten(sql)
+    assert "'documents_data'" in shown
+    assert "DEFAULT '***'" in shown

@@ -34,6 +34,7 @@ from unified_db.migration.records import (
     TestOutcome,
     UnifiedFile,
     Verdict,
+    count_tables,
 )
 from unified_db.migration.runs import RunFolder
 
@@ -253,7 +254,7 @@ def _recorded_spans(account: Account) -> list[tuple[str, float | None, str]]:
         held = f"writers held off for {wording.format_ms(account.backups.lock_ms)}"
         found.append(("backup", account.backups.seconds, held))
     if account.unified:
-        tables = wording.count(len(account.unified.tables), "table")
+        tables = wording.count(count_tables(account.unified.tables), "table")
         found.append(("merge", account.unified.seconds, tables))
     for gate, phase in ((GateName.VALIDATION, "validate"), *((g, g.value) for g in list(GateName)[1:])):
         verdict = account.verdicts.get(gate)

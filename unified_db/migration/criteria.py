@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from unified_db.migration import wording
 from unified_db.migration.account import Account
-from unified_db.migration.records import Finding, GateName, Latency, SuitesEvidence
+from unified_db.migration.records import Finding, GateName, Latency, SuitesEvidence, count_tables
 
 MEMORY_ALLOWANCE_BYTES = 20 * 1024 * 1024
 _PASSED = "passed"
@@ -70,7 +70,9 @@ def _criterion_data(account: Account) -> Criterion:
         return Criterion(name, required, _failed_of(verdict.findings), passed=False)
     tables = account.unified.tables if account.unified else ()
     rows = wording.count(sum(t.rows for t in tables), "row")
-    return Criterion(name, required, f"{wording.count(len(tables), 'table')}, {rows}, all equal", passed=True)
+    return Criterion(
+        name, required, f"{wording.count(count_tables(tables), 'table')}, {rows}, all equal", passed=True
+    )
 
 
 def _split_suites(account: Account) -> tuple[list[str], list[str]]:

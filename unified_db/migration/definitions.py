@@ -121,18 +121,21 @@ def _parts(sql: str) -> tuple[Counter[tuple[str, ...]], tuple[str, ...]]:
 def shorten(sql: str) -> str:
     """*sql* on one line for a message: cut where it is long, with every string in it masked.
 
-    A definition is no data, but a default may be a password.
+    A definition is no data, but a default may be a password. A table's own name is shown: as that of a
+    shadow table, SQLite stores it as a string.
     """
-    masked = "".join(_masked(m) for m in _TOKEN.finditer(sql))
-    return masked if len(masked) <= _SHOWN else masked[:_SHOWN] + " ..."
-
-
-def _masked(match: re.Match[str]) -> str:
-    if match.lastgroup == "space":
-        return " "
-    text = match.group()
-    is_long = match.lastgroup in ("string", "blob") and len(text) > len("'1234567'")
-    return "'***'" if is_long else text
+    shown: list[str] = []
+    before = ""
+    for match in _TOKEN.finditer(sql):
+        text = match.group()
+        if match.lastgroup == "space":
+            shown.append(" ")
+            continue
+        is_long = match.lastgroup in ("string", "blob") and len(text) > len("'1234567'")
+        shown.append("'***'" if is_long and before.lower() != "table" else text)
+        before = text
+    line = "".join(shown)
+    return line if len(line) <= _SHOWN else line[:_SHOWN] + " ..."
 
 
 def _unquote(text: str) -> str:

@@ -20,7 +20,15 @@ from unified_db.migration.btree import UnknownError
 from unified_db.migration.collisions import find_collisions, require_no_collisions
 from unified_db.migration.layout import SourceLayout, place_backup
 from unified_db.migration.page_trees import Appender, SchemaRow
-from unified_db.migration.records import Backup, Backups, Layout, SchemaObject, TableFacts, UnifiedFile
+from unified_db.migration.records import (
+    Backup,
+    Backups,
+    Layout,
+    SchemaObject,
+    TableFacts,
+    UnifiedFile,
+    count_tables,
+)
 from unified_db.sqlite import Table, fold, quote_name
 from unified_db.standins import StandIns, missing_collations, what_is_lacking
 from unified_db.writeback import Writeback
@@ -95,7 +103,7 @@ def build_unified(
         first = error.backup
         ordered.sort(key=lambda b: b is not first)
         tables = _build(backups, ordered, places, into, tally, before_sql)
-    log.info("merge: %d tables, %s bytes", len(tables), f"{into.stat().st_size:,}")
+    log.info("merge: %d tables, %s bytes", count_tables(tables), f"{into.stat().st_size:,}")
     return UnifiedFile(
         path=into,
         size_bytes=into.stat().st_size,

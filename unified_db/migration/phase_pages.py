@@ -13,7 +13,14 @@ from unified_db.errors import UnifyError
 from unified_db.migration import account as accounts
 from unified_db.migration import criteria, markdown, plots, question_pages, tables, wording
 from unified_db.migration.account import Account
-from unified_db.migration.records import BenchmarkEvidence, EditPreview, GateName, Risk, TestOutcome
+from unified_db.migration.records import (
+    BenchmarkEvidence,
+    EditPreview,
+    GateName,
+    Risk,
+    TestOutcome,
+    count_tables,
+)
 from unified_db.migration.runs import RunFolder
 
 _MAX_PICTURE_CHARS = 100_000
@@ -162,7 +169,7 @@ def _merge_markdown(account: Account) -> str:
     rows = sum(t.rows for t in unified.tables)
     sentence = (
         f"One file of {wording.format_bytes(unified.size_bytes)} with "
-        f"{wording.count(len(unified.tables), 'table')} and {wording.count(rows, 'row')}"
+        f"{wording.count(count_tables(unified.tables), 'table')} and {wording.count(rows, 'row')}"
     )
     return markdown.join(
         f"# {sentence}",

@@ -6,12 +6,15 @@ out of a database: tables, counts, sizes, digests and places only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from unified_db.sqlite import fold
 
 SourceKind = Literal["application", "checkpoints", "store", "other"]
 ObjectKind = Literal["table", "index", "trigger", "view"]
@@ -79,6 +82,11 @@ class TableFacts(Record):
     sequence: int | None = None
     original: str | None = None
     united: bool = False
+
+
+def count_tables(facts: Iterable[TableFacts]) -> int:
+    """How many tables *facts* of one file are about: a united one has a fact for each of its sources."""
+    return len({fold(fact.name) for fact in facts})
 
 
 class SourceFacts(Record):

@@ -237,7 +237,7 @@ class _Scratch:
     def _result(
         self, item: SchemaObject, became: dict[tuple[str, str], tuple[object, ...]], names: dict[str, str]
     ) -> SchemaObject:
-        row = became.get((item.kind, fold(item.name)))
+        row = became.get(key_of(item))
         if row is None or key_of(item) in self._asides:
             self._require_unconcerned(item)
             return item
@@ -256,7 +256,7 @@ class _Scratch:
 
     def _was(self, item: SchemaObject) -> str | None:
         """The definition that *item* had here before anything was renamed."""
-        found = [r for r in self._before.values() if (r[1], fold(r[2])) == (item.kind, fold(item.name))]
+        found = [r for r in self._before.values() if (r[1], fold(r[2])) == key_of(item)]
         return found[0][4] if found else item.sql
 
 

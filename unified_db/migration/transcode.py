@@ -175,6 +175,12 @@ def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, l
         f"INSERT OR ABORT INTO {quote_name(table.name)} ({names}) VALUES ({marks})",
         (tuple(value for _, value in row) for row in _read(old, table, columns, label)),
     )
+    _require_same_generated(old, new, table, label)
+
+
+def _require_same_generated(
+    old: sqlite3.Connection, new: sqlite3.Connection, table: Table, label: str
+) -> None:
     generated = [c.name for c in table.columns if c.generated]
     if found := _first_difference(old, new, table, label) if generated else "":
         raise SourceError(
