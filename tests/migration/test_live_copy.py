@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -64,10 +64,13 @@ def pages(path: Path) -> list[bytes]:
 
 
 @contextmanager
-def begun(path: Path) -> Iterator[tuple[live_copy.LiveFile, sqlite3.Connection]]:
-    """A snapshot of *path* that is noted while nobody can commit."""
+def begun(
+    path: Path, before: Callable[[], object] = lambda: None
+) -> Iterator[tuple[live_copy.LiveFile, sqlite3.Connection]]:
+    """A snapshot of *path* that is noted while nobody can commit; *before* its reader opens the file."""
     with live_copy.opened(path) as live:
         assert live is not None
+        before()
         with closing(sqlite.connect_read_only(path, timeout_s=60)) as reader:
             with instant.write_locks([path], timeout_s=60):
                 sqlite.begin_snapshot(reader)
@@ -155,6 +158,21 @@ def test_it_is_the_same_snapshot_wherever_its_pages_lie(tmp_path: Path, before: 
         # Its own checkpoint may be refused for as long as there is a reader.
         subprocess.run([sys.executable, "-c", another, path, meanwhile], check=False, capture_output=True)
         assert require_same(live, reader, tmp_path) > 5
+
+
+def test_it_is_what_an_application_wrote_that_closed_its_file_and_came_back(tmp_path: Path) -> None:
+    path = build_database(tmp_path / "s.db", _ROWS, wal=True)
+    with ExitStack() as stack:
+        one = stack.enter_context(used_by_another(path, "UPDATE t SET v = 'before'; PRAGMA wal_checkpoint"))
+
+        def come_back() -> None:
+            one.communicate()
+            assert files.sidecars(path) == []
+            later = "PRAGMA wal_autocheckpoint=0; UPDATE t SET v = 'after'"
+            stack.enter_context(used_by_another(path, later))
+
+        live, reader = stack.enter_context(begun(path, come_back))
+        require_same(live, reader, tmp_path)
 
 
 def test_a_backup_of_files_in_use_copies_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

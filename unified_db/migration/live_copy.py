@@ -11,8 +11,9 @@ place is enough to copy bytes instead (sqlite.org/walformat.html, and "Checkpoin
 * Without a WAL a reader's lock keeps writers from the file.
 
 Which frame it is stands in the head of the `-shm` file, which changes with every commit: it is read while
-no one can commit. The file and its `-shm` are opened by hand before the first connection and closed after
-the last one, since closing them drops this process's locks (POSIX).
+no one can commit. An application that closes its last connection removes that file, and makes another one
+when it comes back; so it is opened only once our own reader is there, which keeps it in place. Both files
+are closed after the last connection, since closing them drops this process's locks (POSIX).
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class _Snapshot:
 class LiveFile:
     """The bytes of a database beside its users; made by :func:`opened`."""
 
-    def __init__(self, path: Path, file: int, index: int | None) -> None:
-        self._path, self._file, self._index = path, file, index
+    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+        self._path, self._stack = path, stack
+        self._file = _open(stack, path)
         self._snapshot: _Snapshot | None = None
 
     @property
@@ -71,8 +73,10 @@ class LiveFile:
         page_bytes = int(sqlite.pragma(reader, "page_size"))
         if sqlite.pragma(reader, "journal_mode") != "wal":
             self._snapshot = _Snapshot(page_bytes)
-        elif self._index is not None:
-            self._snapshot = _read_index(self._index, page_bytes)
+            return
+        with contextlib.suppress(OSError):
+            index = _open(self._stack, files.sidecar(self._path, "-shm"))
+            self._snapshot = _read_index(index, page_bytes)
 
     def copy(self, into: Path, told: Callable[[int], None] | None = None) -> None:
         """Write the snapshot, which must last until then, to the new file *into*; not made durable.
@@ -153,9 +157,7 @@ def opened(path: Path) -> Iterator[LiveFile | None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = _open(stack, path)
-            index = files.sidecar(path, "-shm")
-            live = LiveFile(path, file, _open(stack, index) if index.exists() else None)
+            live = LiveFile(path, stack)
         except OSError:
             live = None
         yield live
