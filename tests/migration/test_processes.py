@@ -324,8 +324,14 @@ def test_who_holds_only_the_write_ahead_log_is_told(tmp_path):
 ORPHANING = """
 import os, sys, time
 from pathlib import Path
+from unified_db.migration import processes
 from unified_db.migration.processes import Server
 folder = Path({folder!r})
+if {slowly}:
+    late = folder / "late"
+    late.write_text(f'#!/bin/sh\\nsleep 0.5\\nexec {{processes._SETPRIV}} "$@"')
+    late.chmod(0o700)
+    processes._SETPRIV = str(late)
 command = [sys.executable, "-c", "import time; time.sleep(60)"]
 server = Server.start(command, cwd=folder, env=dict(os.environ), log_file=folder / "log")
 print(server.pid, flush=True)
@@ -333,8 +339,9 @@ time.sleep(60)
 """
 
 
-def test_a_staged_server_does_not_outlive_a_killed_run(tmp_path):
-    command = [sys.executable, "-c", ORPHANING.format(folder=str(tmp_path))]
+@pytest.mark.parametrize("slowly", [False, True], ids=["whenever", "before the kernel knows of it"])
+def test_a_staged_server_does_not_outlive_a_killed_run(tmp_path, slowly):
+    command = [sys.executable, "-c", ORPHANING.format(folder=str(tmp_path), slowly=slowly)]
     parent = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
     server = int(parent.stdout.readline())
     parent.kill()

@@ -56,6 +56,8 @@ _LOG_HEAD_BYTES = 1024 * 1024
 _PORTS = range(20_000, 32_000)
 _SHELL = "/bin/sh"
 _GATE = 'read -r _ || exit 1; exec "$0" "$@" </dev/null'
+# The kernel's promise is made once setpriv has asked for it, and we may be gone by then.
+_CHILD = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 _MARK = "UNIFY_DB_COMMAND"
 # Part of util-linux; where it is missing, staged processes may outlive a kill -9 of ours.
 _SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
@@ -388,7 +390,9 @@ def _dying_with_us(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
     raises inside of one, where its exception is dropped.
     """
     found = bool(command) and shutil.which(command[0], path=env.get("PATH")) is not None
-    return [_SETPRIV, "--pdeathsig", "KILL", *command] if _SETPRIV and found else list(command)
+    if not (_SETPRIV and found and Path(_SHELL).exists()):
+        return list(command)
+    return [_SETPRIV, "--pdeathsig", "KILL", _SHELL, "-c", _CHILD, str(os.getpid()), *command]
 
 
 def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
