@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import used_by_another
 from tests.prefect_side.tiny_application import TinyApplication
 from unified_db import files
 from unified_db.errors import (
@@ -365,6 +366,18 @@ def test_an_application_that_ignores_its_stop_is_left_running(move: Move) -> Non
         holder.communicate(b"\n")
     assert is_old(move)
     assert move.answer() == {"notes": 3, "events": 3}
+
+
+def test_an_application_is_started_again_beside_a_stranger_who_kept_its_files_open(move: Move) -> None:
+    move.app.toml.write_text(move.app.toml.read_text().replace("[app]", "[app]\nstop_timeout_s = 1"))
+    move.run = move.prepare_again()
+    move.before = move.tree()
+    with used_by_another(move.app.notes, "SELECT * FROM notes"):
+        with pytest.raises(CutoverUndoneError, match="still in use") as caught:
+            move.switch()
+        assert "Everything is as it was" in caught.value.hint
+        assert move.answer() == {"notes": 3, "events": 3}
+    assert is_old(move)
 
 
 def test_a_stop_command_that_stops_nothing_is_noticed_though_no_file_is_open(move: Move) -> None:

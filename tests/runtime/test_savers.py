@@ -75,7 +75,8 @@ async def test_the_write_lock_is_never_held_while_the_loop_does_something_else(t
             saves = [asyncio.create_task(write(saver, 20)) for _ in range(4)]
             done = busy = 0
             while not all(t.done() for t in saves):
-                await asyncio.sleep(0)
+                # A gap in which the saver's thread gets the lock, which it asks for at intervals.
+                await asyncio.sleep(0.005)
                 deadline = time.monotonic() + 5
                 # The saver's thread may be in the middle of its one trip; it ends without this loop.
                 while time.monotonic() < deadline:

@@ -30,10 +30,19 @@ _POLL_S = 0.02
 
 def is_running(config: MigrationConfig) -> bool:
     """True where the application answers at its ready address, or one of its sources is open."""
-    return _answers(config) or bool(_users(config))
+    return answers(config) or bool(_users(config))
 
 
-def _answers(config: MigrationConfig) -> bool:
+def is_away(config: MigrationConfig) -> bool:
+    """True where nobody is served: it does not answer, whoever else has its files open.
+
+    Without a server of its own, where nobody has.
+    """
+    return not (answers(config) if config.app.start else _users(config))
+
+
+def answers(config: MigrationConfig) -> bool:
+    """True where the application answers at its ready address."""
     if not config.app.start:
         # Without a server of its own, whatever answers at that port is somebody else's.
         return False
@@ -66,7 +75,7 @@ def stop(config: MigrationConfig) -> None:
             raise CutoverUndoneError(f"the stop command ended with code {result.exit_code}: {tail}")
     deadline = time.monotonic() + config.app.stop_timeout_s
     asked = bool(config.app.stop)
-    while (users := _users(config)) or _answers(config):
+    while (users := _users(config)) or answers(config):
         found = f"by: {'; '.join(users)}" if users else "for it still answers at its ready address"
         if not asked:
             asked = True

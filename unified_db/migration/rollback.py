@@ -102,7 +102,7 @@ def _take_back(
 
 
 def _how_to_go_on(config: MigrationConfig, run: RunFolder) -> str:
-    away = "" if application.is_running(config) else "The application does not run now. "
+    away = "The application does not run now. " if application.is_away(config) else ""
     return f"{away}Mend that, then `unify-db rollback {run.name}` brings it to its end; no row is lost."
 
 

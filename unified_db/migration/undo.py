@@ -290,7 +290,8 @@ def _remove_copy(_config: MigrationConfig, _run: RunFolder, act: Act) -> None:
 
 
 def _undo_stop(config: MigrationConfig, run: RunFolder, act: Act) -> None:
-    if not (_should_run(run, act) and config.app.start) or application.is_running(config):
+    # Its files alone do not tell: a stranger who keeps them open may be why the stop failed.
+    if not (_should_run(run, act) and config.app.start) or application.answers(config):
         return
     # One that an undo before this one had begun, and that is not up yet.
     application.end_started(act.after)
