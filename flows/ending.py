@@ -132,12 +132,13 @@ def _answer_interruption(call: Call, error: BaseException) -> Answer:
 
 
 def _answer_refusal(call: Call, error: Exception) -> Answer | None:
-    """A full disk, a permission or a read-only folder that no phase met; None of anything else."""
+    """A full disk, a permission, a read-only folder or a limit that no phase met; None of anything else."""
     from flows import answers
     from unified_db import causes
 
     facts = _facts_of_stopped(call)
-    refused = causes.refusal(error, hint=f"Mend that. {facts.get('next', 'Nothing was done; run again.')}")
+    state = facts.get("next", "Nothing was done; run again.")
+    refused = causes.refusal(error, hint=f"{causes.way_out(error)}. {state}")
     if refused is None:
         return None
     return replace(answers.answer_failure(refused, None), facts=facts)

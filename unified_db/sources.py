@@ -15,7 +15,6 @@ The traps of SQLite's file handling towards a file that others use are kept in t
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 import stat
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from unified_db import descriptors, files, sqlite
+from unified_db import causes, descriptors, files, sqlite
 from unified_db.errors import MissingSourceError, SourceBusyError, SourceChangedError, SourceError
 
 HEADER = b"SQLite format 3\x00"
@@ -153,9 +152,12 @@ def _missing(path: Path) -> SourceError:
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
+    mend = "Mend its permissions and those of its folders, or run as its owner."
+    if causes.is_limit(error):
+        mend = f"{causes.way_out(error)}; then run again."
     return SourceError(
         f"{path} cannot be read: {(error.strerror or str(error)).lower()}",
-        hint="Nothing was written. Mend its permissions and those of its folders, or run as its owner.",
+        hint=f"Nothing was written. {mend}",
     )
 
 
@@ -484,9 +486,13 @@ def refuse_os_error(error: OSError) -> SourceError:
     """What the system refused to a path that we read or write, as one of our errors."""
     where = f"{error.filename}: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if causes.is_full_disk(error):
         return SourceError(
             f"the disk is full: {where}{reason}", hint="Nothing was switched. Make room and run again."
+        )
+    if causes.is_limit(error):
+        return SourceError(
+            f"{where}{reason}", hint=f"Nothing was written. {causes.way_out(error)}; then run again."
         )
     return SourceError(f"{where}{reason}", hint="Nothing was written. Mend that path, or name another one.")
 

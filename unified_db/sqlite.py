@@ -98,6 +98,8 @@ def _connect(uri: str, *, timeout_s: float) -> sqlite3.Connection:
             uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
         )
     except sqlite3.OperationalError as error:
+        if causes.lacks_descriptors():
+            raise causes.out_of_descriptors(uri) from error
         raise SourceError(f"{uri} cannot be opened: {error}", hint="Nothing was written.") from error
     conn.text_factory = text_as_it_is
     pieces.make_interruptible(conn)
@@ -108,8 +110,10 @@ def _first_look(conn: sqlite3.Connection, path: Path) -> None:
     try:
         conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
+        # Before its files are closed: that there can be no more of them is a reason.
+        told = translate(error, path)
         conn.close()
-        raise translate(error, path) from error
+        raise told from error
     except UnicodeDecodeError as error:
         # Python's, of the message in which SQLite quotes what is wrong with the schema.
         conn.close()
@@ -126,6 +130,8 @@ def translate(error: sqlite3.Error, path: Path) -> SourceError:
         )
     if causes.is_full_disk(error):
         return SourceError(f"the disk is full: {text}", hint="Nothing was switched. Make room and run again.")
+    if causes.lacks_descriptors():
+        return causes.out_of_descriptors(f"{path}, or a file beside it,")
     return SourceError(
         f"{path} cannot be read as a database: {text}",
         hint="Nothing was written. `sqlite3 FILE '.recover'` may save what is left of a damaged file.",

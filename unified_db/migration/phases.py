@@ -221,7 +221,7 @@ def _announced(phase: str, run: RunFolder) -> Iterator[None]:
         with Journal(run).phase(phase):
             yield
     except BaseException as error:
-        refused = causes.refusal(error, hint=_after_refusal(phase, run))
+        refused = causes.refusal(error, hint=_after_refusal(error, phase, run))
         told = refused or error
         told.add_note(f"{_IN_PHASE}{phase}")
         _log_end(phase, "fail", "stopped after", time.monotonic() - started)
@@ -231,14 +231,15 @@ def _announced(phase: str, run: RunFolder) -> Iterator[None]:
     _log_end(phase, "end", "done in", time.monotonic() - started)
 
 
-def _after_refusal(phase: str, run: RunFolder) -> str:
-    """What to do once the disk has room, or the permission is there, that *phase* lacked."""
+def _after_refusal(error: BaseException, phase: str, run: RunFolder) -> str:
+    """What to do about *error*, the room, the permission or the limit that *phase* met."""
+    mend = causes.way_out(error)
     if phase == "rollback":
-        return f"Mend that, then `unify-db rollback {run.name}` goes on where it stopped; no row is lost."
+        return f"{mend}, then `unify-db rollback {run.name}` goes on where it stopped; no row is lost."
     state = "Nothing was switched; the application still uses its old files."
     if switched(run) is not None:
         state = "The application uses the unified file, and the old files are still there."
-    return f"{state} Mend that, then `unify-db resume {run.name}` goes on."
+    return f"{state} {mend}, then `unify-db resume {run.name}` goes on."
 
 
 def _keep(phase: str, record: _R) -> _R:
