@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -102,6 +103,16 @@ class SourceBusyError(SourceError):
 
 class SourceChangedError(SourceBusyError):
     """A source was replaced by another file, or opened by somebody, while it was read."""
+
+
+class SourceOpenedError(SourceChangedError):
+    """A source that nobody used was opened by somebody while it was read.
+
+    Attributes:
+        path: Which one; None where that was lost on the way between processes.
+    """
+
+    path: Path | None = None
 
 
 class RunLockedError(SourceError):

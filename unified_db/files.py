@@ -253,6 +253,13 @@ def remove_partials(*targets: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def size_of(path: Path) -> int:
+    """Bytes in *path*; 0 for one that is not there or goes at this moment."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Have *folder* be there, also after a power cut, with those above it; no matter if it was."""
     missing = [p for p in folder.parents if not p.exists()]

@@ -23,10 +23,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from unified_db import causes, descriptors, files, sqlite
-from unified_db.errors import MissingSourceError, SourceBusyError, SourceChangedError, SourceError
+from unified_db.errors import (
+    MissingSourceError,
+    SourceBusyError,
+    SourceChangedError,
+    SourceError,
+    SourceOpenedError,
+)
 
 HEADER = b"SQLite format 3\x00"
 HEADER_BYTES = 100
@@ -37,6 +43,8 @@ _BETWEEN_LOOKS_S = 0.01
 _ENCODINGS = {2: "UTF-16le", 3: "UTF-16be"}
 _POLL_S = 0.005
 _JOURNAL_NONCE = slice(12, 16)
+
+_T = TypeVar("_T")
 
 Identity = tuple[int, int]
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
@@ -86,10 +94,12 @@ class Held:
         if not self.live and (fingerprint(self.path) != self.seen or _has_users(self.path)):
             # It may have been replaced since.
             require_identity(self.path, self.identity)
-            raise SourceChangedError(
+            error = SourceOpenedError(
                 f"{self.path} was opened by another process while it was being copied",
                 hint="Nothing was written. Run again.",
             )
+            error.path = self.path
+            raise error
 
 
 def read_header(path: Path) -> Header:
@@ -186,7 +196,7 @@ def _parse_header(path: Path, head: bytes, *, size: int) -> Header:
     )
     expected = header.page_size * header.page_count
     # A commit that is under way, or was cut off, has a sidecar beside the shorter file.
-    if size < expected and not any(map(_size, files.sidecars(path))):
+    if size < expected and not any(map(files.size_of, files.sidecars(path))):
         raise _truncated(path, f"its header says {expected:,} bytes, there are {size:,}")
     return header
 
@@ -289,11 +299,17 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 @contextlib.contextmanager
-def hold(path: Path, *, timeout_s: float = 5.0) -> Iterator[Held]:
+def hold(path: Path, *, timeout_s: float = 5.0, in_use: bool = False) -> Iterator[Held]:
     """*path* as it is found; a still one is locked for the block, so that its next user waits.
 
     No connection of this process on *path* may be opened by hand afterwards where it is live; the
     caller asks :meth:`Held.require_in_place` once it has read all.
+
+    Args:
+        path: The file.
+        timeout_s: Seconds to wait for a writer.
+        in_use: Take it for live though nobody has it open: somebody opens it again and again. SQLite
+            makes its sidecars then, if they are not there, which stay for that user.
 
     Raises:
         SourceBusyError: A writer held it for *timeout_s*. Transient.
@@ -306,21 +322,24 @@ def hold(path: Path, *, timeout_s: float = 5.0) -> Iterator[Held]:
         if is_open_here(path):
             yield Held(path, True, found, header)
             return
-        with _held_by_hand(path, header, found, timeout_s=timeout_s) as held:
+        in_use = in_use and header.wal and _makes_users_sidecars(path)
+        with _held_by_hand(path, header, found, timeout_s=timeout_s, in_use=in_use) as held:
             yield held
 
 
 @contextlib.contextmanager
-def _held_by_hand(path: Path, header: Header, found: Identity, *, timeout_s: float) -> Iterator[Held]:
+def _held_by_hand(
+    path: Path, header: Header, found: Identity, *, timeout_s: float, in_use: bool
+) -> Iterator[Held]:
     descriptor = _open_to_read(path)
     try:
-        if _is_live(path, header, descriptor):
+        if in_use or _is_live(path, header, descriptor):
             os.close(descriptor)
             descriptor = -1
             yield Held(path, True, found, header)
             return
         _lock_shared(path, descriptor, timeout_s=timeout_s)
-        left = tuple(p for p in files.sidecars(path) if not p.name.endswith("-shm") and _size(p))
+        left = tuple(p for p in files.sidecars(path) if not p.name.endswith("-shm") and files.size_of(p))
         yield Held(path, False, found, header, left, fingerprint(path), descriptor)
     finally:
         if descriptor >= 0:
@@ -346,7 +365,7 @@ def require_own_sidecars(path: Path, found: Identity) -> None:
         status = other.lstat()
         if other.name == path.name or (status.st_dev, status.st_ino) != found:
             continue
-        if any(map(_size, files.sidecars(other))):
+        if any(map(files.size_of, files.sidecars(other))):
             raise SourceError(
                 f"{path} is in use by its other name {other.name}, where its WAL or journal lies",
                 hint=f"Nothing was written. Name {other} instead.",
@@ -354,7 +373,7 @@ def require_own_sidecars(path: Path, found: Identity) -> None:
 
 
 def _is_live(path: Path, header: Header, descriptor: int) -> bool:
-    if header.wal or _size(files.sidecar(path, "-wal")):
+    if header.wal or files.size_of(files.sidecar(path, "-wal")):
         return _has_users(path)
     journal = files.sidecar(path, "-journal")
     # With RESERVED held the journal is a writer's at work; without, a crash left it (it is hot).
@@ -363,6 +382,12 @@ def _is_live(path: Path, header: Header, descriptor: int) -> bool:
         return True
     # A writer that ended between the two looks has taken its journal along.
     return _transaction(journal) != found
+
+
+def _makes_users_sidecars(path: Path) -> bool:
+    """True where sidecars that SQLite makes here are as those that a user of *path* makes."""
+    ours = os.geteuid() in (0, path.stat().st_uid)
+    return ours and os.access(path.parent, os.W_OK | os.X_OK)
 
 
 def _has_users(path: Path) -> bool:
@@ -388,13 +413,6 @@ def _transaction(journal: Path) -> tuple[int, bytes] | None:
     return None
 
 
-def _size(path: Path) -> int:
-    """Bytes in *path*; 0 for one that is not there or goes at this moment."""
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size
-    return 0
-
-
 def _lock_shared(path: Path, descriptor: int, *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not descriptors.take_shared(descriptor):
@@ -408,7 +426,7 @@ def _lock_shared(path: Path, descriptor: int, *, timeout_s: float) -> None:
 
 @contextlib.contextmanager
 def reading(
-    path: Path, *, timeout_s: float = 5.0, scratch: Path | None = None
+    path: Path, *, timeout_s: float = 5.0, scratch: Path | None = None, in_use: bool = False
 ) -> Iterator[sqlite3.Connection]:
     """A connection that sees all committed rows of *path*, WAL included, and leaves no trace.
 
@@ -417,12 +435,13 @@ def reading(
         timeout_s: Seconds to wait for a writer.
         scratch: Folder for a copy of a file that a crash left with a WAL or a hot journal; that
             for temporary files without it.
+        in_use: As :func:`hold` takes it.
 
     Raises:
         SourceError: *path* is no usable database.
         SourceBusyError: A writer held it for *timeout_s*. Transient.
     """
-    with hold(path, timeout_s=timeout_s) as held, contextlib.ExitStack() as stack:
+    with hold(path, timeout_s=timeout_s, in_use=in_use) as held, contextlib.ExitStack() as stack:
         if held.live:
             conn = sqlite.connect_read_only(held.path, timeout_s=timeout_s)
         elif not held.leftovers:
@@ -433,6 +452,25 @@ def reading(
         with sqlite.closing(conn):
             yield conn
         held.require_in_place()
+
+
+def look_at(
+    path: Path,
+    look: Callable[[sqlite3.Connection], _T],
+    *,
+    timeout_s: float = 5.0,
+    scratch: Path | None = None,
+) -> _T:
+    """What *look* returns for a connection as :func:`reading` gives it, whoever opens *path* meanwhile.
+
+    An application that opens its files for each request does. *look* is called anew then.
+    """
+    try:
+        with reading(path, timeout_s=timeout_s, scratch=scratch) as conn:
+            return look(conn)
+    except SourceOpenedError:
+        with reading(path, timeout_s=timeout_s, scratch=scratch, in_use=True) as conn:
+            return look(conn)
 
 
 def copy_still(held: Held, into: Path, told: Callable[[int], None] | None = None) -> Path:
@@ -499,4 +537,4 @@ def refuse_os_error(error: OSError) -> SourceError:
 
 def total_bytes(paths: Sequence[Path]) -> int:
     """Bytes of all *paths* with their sidecars."""
-    return sum(_size(p) for path in paths for p in (path, *files.sidecars(path)))
+    return sum(files.size_of(p) for path in paths for p in (path, *files.sidecars(path)))

@@ -21,7 +21,7 @@ import pytest
 
 from tests.conftest import used_by_another
 from tests.prefect_side.tiny_application import TinyApplication
-from unified_db import files
+from unified_db import files, integrity
 from unified_db.errors import (
     CutoverRefusedError,
     CutoverUndoneError,
@@ -246,6 +246,21 @@ def test_a_rollback_restores_the_tree_and_keeps_what_was_written_since(move: Mov
         assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert move.answer() == {"notes": 4, "events": 2}
     assert read_state(move.run).state == "rolled_back"
+
+
+def test_a_rollback_looks_at_the_restored_files_beside_requests(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move.switch()
+    find = integrity.integrity_problems
+
+    def find_beside_a_request(conn: sqlite3.Connection) -> list[str]:
+        assert move.answer() == {"notes": 3, "events": 3}
+        return find(conn)
+
+    monkeypatch.setattr(integrity, "integrity_problems", find_beside_a_request)
+    record = rollback.roll_back(move.app.config(), move.run)
+    assert [f.measured for f in record.findings] == ["ok", "ok"]
 
 
 def test_rolling_back_twice_changes_nothing_more(move: Move) -> None:

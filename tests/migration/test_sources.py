@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import build_database, look_at, unify, used_by_another
-from unified_db import files, sources
+from unified_db import files, sources, sqlite
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError
 from unified_db.migration import backup, standalone
 from unified_db.migration.backup import PlainSource
@@ -186,6 +186,50 @@ def test_a_still_source_that_is_opened_meanwhile_is_noticed(place: Path) -> None
             pytest.raises(SourceChangedError, match="was opened by another process"),
         ):
             held.require_in_place()
+
+
+_REQUEST = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute("INSERT INTO t VALUES (3)")
+conn.close()
+"""
+
+
+def ask(path: Path) -> None:
+    """What an application does that opens its file for each request."""
+    subprocess.run([sys.executable, "-c", _REQUEST, path], check=True)
+
+
+def test_requests_that_open_the_file_for_a_moment_do_not_hold_a_look_up(place: Path) -> None:
+    idle_wal(place / "app.db")
+    seen = []
+
+    def look(conn: sqlite3.Connection) -> int:
+        seen.extend(conn.execute("SELECT count(*) FROM t").fetchone())
+        ask(place / "app.db")
+        return seen[-1]
+
+    assert sources.look_at(place / "app.db", look) == seen[0] + 1
+    assert len(seen) == 2
+
+
+def test_requests_that_open_the_file_for_a_moment_do_not_hold_a_backup_up(
+    place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle_wal(place / "app.db")
+    copy, asked = backup._copy, []
+
+    def copy_beside_a_request(*arguments: Any, **named: Any) -> None:
+        asked.append(ask(place / "app.db"))
+        copy(*arguments, **named)
+
+    monkeypatch.setattr(backup, "_copy", copy_beside_a_request)
+    taken = backup.take_backups([backup.PlainSource(place / "app.db", "app.db")], out)
+    assert len(asked) == 2
+    with closing(sqlite.connect_frozen(taken.items[0].path)) as conn:
+        # What was there, and what the request of the first attempt wrote.
+        assert conn.execute("SELECT count(*) FROM t WHERE x = 3").fetchone() == (1,)
 
 
 def test_a_still_source_that_is_opened_meanwhile_is_copied_as_one_in_use(

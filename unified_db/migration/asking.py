@@ -14,8 +14,10 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import quote
@@ -39,7 +41,9 @@ _STEPS = 10_000
 _READS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
-_Source = tuple[str, Callable[[], AbstractContextManager[sqlite3.Connection]]]
+_Look = Callable[[sqlite3.Connection], tuple[Row, ...]]
+# Its label, and what has somebody look at it.
+_Source = tuple[str, Callable[[_Look], tuple[Row, ...]]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def read_sources(config: MigrationConfig, run: RunFolder) -> dict[str, tuple[Row
         ConfigError: A query is not read-only, fails, gives no rows, or does not fit its request.
     """
     opened = [
-        (config.label(path), lambda path=path: sources.reading(path, scratch=run.path))
+        (config.label(path), partial(sources.look_at, path, scratch=run.path))
         for path in (config.resolve(s.path) for s in config.source)
     ]
     return _read_all(_requests(config), opened)
@@ -105,7 +109,7 @@ def read_sources(config: MigrationConfig, run: RunFolder) -> dict[str, tuple[Row
 
 def read_backups(config: MigrationConfig, backups: Backups) -> dict[str, tuple[Row, ...]]:
     """As :func:`read_sources`, out of the backups: what both staged sides have."""
-    opened = [(b.label, lambda b=b: closing(sqlite.connect_frozen(b.path))) for b in backups.items]
+    opened = [(b.label, partial(_look_at_backup, b.path)) for b in backups.items]
     return _read_all(_requests(config), opened)
 
 
@@ -116,7 +120,7 @@ def read_target(config: MigrationConfig, requests: Iterable[RequestConfig]) -> d
     for request in requests:
         # Unread, it is not asked: the file may be written for longer than one waits, or rows be gone by now.
         with contextlib.suppress(UnifyError):
-            found |= _read_all([request], [(config.label(target), lambda: sources.reading(target))])
+            found |= _read_all([request], [(config.label(target), partial(sources.look_at, target))])
     return found
 
 
@@ -145,20 +149,24 @@ def _read_all(requests: Iterable[RequestConfig], opened: Sequence[_Source]) -> d
 def _read_rows(request: RequestConfig, opened: Sequence[_Source]) -> tuple[Row, ...]:
     """The rows of the first source that has the tables of the query and rows in them."""
     problems: list[str] = []
-    for label, connect in opened:
-        with connect() as connection:
-            try:
-                rows = _query(connection, request)
-            except sqlite3.Error as error:
-                problems.append(f"{label}: {_reason(error)}")
-                continue
+    for label, look_at in opened:
+        try:
+            rows = look_at(partial(_query, request=request))
+        except sqlite3.Error as error:
+            problems.append(f"{label}: {_reason(error)}")
+            continue
         if rows:
             return _checked(request, rows)
         problems.append(f"{label}: no rows")
     raise _refused(request, "; ".join(problems))
 
 
-def _query(connection: sqlite3.Connection, request: RequestConfig) -> tuple[Row, ...]:
+def _look_at_backup(path: Path, look: _Look) -> tuple[Row, ...]:
+    with closing(sqlite.connect_frozen(path)) as connection:
+        return look(connection)
+
+
+def _query(connection: sqlite3.Connection, *, request: RequestConfig) -> tuple[Row, ...]:
     deadline = time.monotonic() + _QUERY_TIMEOUT_S
     # query_only and mode=ro do not keep VACUUM INTO or ATTACH from making files.
     connection.set_authorizer(

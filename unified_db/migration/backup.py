@@ -21,7 +21,7 @@ from typing import Protocol
 
 from unified_db import files, integrity, pieces, sqlite
 from unified_db import sources as access
-from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, UsageError
+from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, SourceOpenedError, UsageError
 from unified_db.migration import instant, live_copy
 from unified_db.migration.live_copy import LiveFile
 from unified_db.migration.records import Backup, Backups, SourceKind
@@ -186,23 +186,34 @@ def _remove(copies: Sequence[Path]) -> None:
 def _copy_one_instant(
     sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float, digests: Digests | None
 ) -> tuple[datetime, float]:
+    in_use: set[Path] = set()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _try_one_instant(sources, targets, timeout_s=timeout_s, digests=digests)
+            return _try_one_instant(sources, targets, in_use, timeout_s=timeout_s, digests=digests)
         except SourceChangedError as error:
-            # Somebody opened a file that was still: from now on it is read as one in use.
             if attempt == _ATTEMPTS:
                 raise
+            # Also where its user, who opens it for a moment at a time, has it closed just then.
+            if isinstance(error, SourceOpenedError) and error.path:
+                in_use.add(error.path)
             log.info("backup: %s; once more", error.message)
     raise AssertionError
 
 
 def _try_one_instant(
-    sources: Sequence[Source], targets: Sequence[Path], *, timeout_s: float, digests: Digests | None
+    sources: Sequence[Source],
+    targets: Sequence[Path],
+    in_use: Collection[Path],
+    *,
+    timeout_s: float,
+    digests: Digests | None,
 ) -> tuple[datetime, float]:
     with contextlib.ExitStack() as stack:
         # All that is done by hand comes before the first connection, and on still files alone after it.
-        held = [stack.enter_context(access.hold(s.path, timeout_s=timeout_s)) for s in sources]
+        held = [
+            stack.enter_context(access.hold(s.path, timeout_s=timeout_s, in_use=s.path.resolve() in in_use))
+            for s in sources
+        ]
         beside = {h.path: stack.enter_context(_opened(h)) for h in held}
         readers, taken_at, lock_ms = _open_snapshots(held, beside, stack, timeout_s=timeout_s)
         log.info("backup: one instant of %s, writers held off %.1f ms", _names(sources), lock_ms)

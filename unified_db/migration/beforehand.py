@@ -49,7 +49,7 @@ def require_possible(run: RunFolder, unified: Path, found: Drift) -> None:
     """
     olds = find_old_files(run).items
     changes = [(old, found.changes.get(old.label, Change())) for old in olds]
-    needs = _room_to_remake(unified, changes)
+    needs = sources.look_at(unified, lambda conn: _room_to_remake(conn, changes))
     folder = olds[0].path.parent
     needs[folder] = max(needs[folder], _room_to_grow(unified, olds))
     _require_room(run, needs)
@@ -71,20 +71,19 @@ def _require_room(run: RunFolder, needs: Mapping[Path, int]) -> None:
 # ---- room ------------------------------------------------------------------------------------------
 
 
-def _room_to_remake(unified: Path, changes: Sequence[tuple[OldFile, Change]]) -> Counter[Path]:
+def _room_to_remake(unified: sqlite3.Connection, changes: Sequence[tuple[OldFile, Change]]) -> Counter[Path]:
     """Bytes that making tables and indexes anew needs, by folder."""
     needs: Counter[Path] = Counter()
-    with sources.reading(unified) as conn:
-        for old, change in changes:
-            tables, indexes = schema_changes.remade_tables(change), _indexes(new for new, _ in change.come)
-            if not tables and not indexes:
-                continue
-            come = _bytes_of(conn, tables, indexes)
-            # What is dropped goes into the journal, and its pages are taken again by what comes.
-            most = max(come, _bytes_that_go(old, change))
-            needs[old.path.parent] += int(most * _SLACK) + _SLACK_BYTES
-            # An index is sorted in a file of SQLite's own before it is made.
-            needs[_temporary_folder()] += come
+    for old, change in changes:
+        tables, indexes = schema_changes.remade_tables(change), _indexes(new for new, _ in change.come)
+        if not tables and not indexes:
+            continue
+        come = _bytes_of(unified, tables, indexes)
+        # What is dropped goes into the journal, and its pages are taken again by what comes.
+        most = max(come, _bytes_that_go(old, change))
+        needs[old.path.parent] += int(most * _SLACK) + _SLACK_BYTES
+        # An index is sorted in a file of SQLite's own before it is made.
+        needs[_temporary_folder()] += come
     return needs
 
 
@@ -170,8 +169,12 @@ def _try_on_copies(run: RunFolder, unified: Path, olds: Sequence[OldFile], found
 
 def _copy(stack: contextlib.ExitStack, run: RunFolder, path: Path) -> Path:
     place = stack.enter_context(files.scratch_file(run.path / path.name))
-    with sources.reading(path) as conn:
+
+    def copy_all(conn: sqlite3.Connection) -> None:
+        place.unlink(missing_ok=True)
         sqlite.copy_database(conn, place)
+
+    sources.look_at(path, copy_all)
     place.chmod(0o600)
     return place
 

@@ -109,8 +109,11 @@ def find_drift(config: MigrationConfig, run: RunFolder) -> Drift:
     if not files_of_run.complete:
         return Drift()
     olds = [_read_old(old) for old in files_of_run.items]
-    with sources.reading(config.target_path) as conn:
-        return drift.find_drift(olds, copy.read_objects(conn), _read_numbers(conn), _planned_numbers(run))
+    planned = _planned_numbers(run)
+    return sources.look_at(
+        config.target_path,
+        lambda conn: drift.find_drift(olds, copy.read_objects(conn), _read_numbers(conn), planned),
+    )
 
 
 def require_carriable(found: Drift) -> None:

@@ -137,13 +137,14 @@ def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path
     path = config.resolve(source.path)
     header = access.read_header(path)
     wal = files.sidecar(path.resolve(), "-wal")
-    size, wal_bytes = path.stat().st_size, wal.stat().st_size if wal.exists() else 0
+    size, wal_bytes = path.stat().st_size, files.size_of(wal)
     users = tuple(process_table.holders([path]))
     label = config.label(path)
-    with access.reading(path, scratch=scratch) as conn:
+
+    def look(conn: sqlite3.Connection) -> SourceFacts:
         langgraph.require_current(conn, label)
         threads.require_columns(conn, source.threads, label)
-        facts = SourceFacts(
+        return SourceFacts(
             label=label,
             path=path,
             kind=source.kind,
@@ -159,6 +160,8 @@ def _read_source(config: MigrationConfig, source: SourceConfig, *, scratch: Path
             handles=users,
             threads=source.threads,
         )
+
+    facts = access.look_at(path, look, scratch=scratch)
     rows = sum(t.rows for t in facts.tables)
     log.info("plan: %s, %d tables, %s rows", label, len(facts.tables), f"{rows:,}")
     return facts

@@ -6,20 +6,17 @@ nothing: nothing was stopped. What may change (rows) is carried over; what may n
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from unified_db import sources
-from unified_db.errors import CutoverRefusedError, SourceChangedError, SourceError
+from unified_db.errors import CutoverRefusedError, SourceError
 from unified_db.migration import copy
 from unified_db.migration.config import MigrationConfig
 from unified_db.migration.records import CutoverRecord, MigrationPlan, SchemaObject, SourceFacts, UnifiedFile
 from unified_db.migration.runs import RunFolder, list_runs
 
 UNTOUCHED = "Nothing was switched; the application was not stopped and still uses its old files."
-# A source that is opened while it is read is read again this often.
-_ATTEMPTS = 10
 
 
 def require_as_planned(
@@ -52,7 +49,7 @@ def _require_no_other_switch(config: MigrationConfig, run: RunFolder, plan: Migr
 
 def _require_same_source(source: SourceFacts, *, scratch: Path) -> None:
     try:
-        found = _read_objects(source.path, scratch=scratch)
+        found = sources.look_at(source.path, copy.read_objects, scratch=scratch)
     except SourceError as error:
         if error.transient:
             raise
@@ -65,15 +62,6 @@ def _require_same_source(source: SourceFacts, *, scratch: Path) -> None:
             f"the schema of {source.label} was changed since the plan",
             hint=f"Its tests ran on another schema than is there now; run again. {UNTOUCHED}",
         )
-
-
-def _read_objects(path: Path, *, scratch: Path) -> tuple[SchemaObject, ...]:
-    for _ in range(_ATTEMPTS - 1):
-        # An application that opens its files for each request opens them while we read, too.
-        with contextlib.suppress(SourceChangedError), sources.reading(path, scratch=scratch) as conn:
-            return copy.read_objects(conn)
-    with sources.reading(path, scratch=scratch) as conn:
-        return copy.read_objects(conn)
 
 
 def definitions(objects: Iterable[SchemaObject]) -> set[tuple[str, str, str | None]]:

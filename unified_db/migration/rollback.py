@@ -135,8 +135,7 @@ def _require_target(config: MigrationConfig, standing: list[Act]) -> None:
 
 
 def _check(config: MigrationConfig, path: Path) -> Finding:
-    with sources.reading(path) as conn:
-        problems = integrity.integrity_problems(conn)
+    problems = sources.look_at(path, integrity.integrity_problems)
     return Finding(
         check="integrity_check of the restored file",
         where=config.label(path),

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -34,6 +35,7 @@ from unified_db.migration.records import (
     Finding,
     Layout,
     Record,
+    SchemaObject,
     SourceKind,
     TableFacts,
     UnifiedFile,
@@ -328,16 +330,19 @@ def _look(
     looked: list[PlainSource] = []
     schemas = []
     for source in plain:
-        with access.reading(source.path) as conn:
-            require_current(conn, source.label)
-            kind: SourceKind = "checkpoints" if holds_checkpoints(conn) else "application"
-            schemas.append((source.label, read_objects(conn)))
+        kind, objects = access.look_at(source.path, partial(_look_at_schema, label=source.label))
+        schemas.append((source.label, objects))
         looked.append(PlainSource(source.path, source.label, kind))
     layout = from_options(renames, unions, schemas)
     places = place_all(schemas, layout)
     require_no_collisions(find_collisions(places, {s.label: s.kind for s in looked}))
     require_agreement(places, layout)
     return looked, settle(layout, places)
+
+
+def _look_at_schema(conn: sqlite3.Connection, *, label: str) -> tuple[SourceKind, tuple[SchemaObject, ...]]:
+    require_current(conn, label)
+    return "checkpoints" if holds_checkpoints(conn) else "application", read_objects(conn)
 
 
 def _validate(plain: Sequence[PlainSource], against: Path, layout: Layout) -> MergeReport:
