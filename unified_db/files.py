@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ _CHUNK_BYTES = 8 << 20
 _READ_BYTES = 256 << 10
 # How soon a thread that waits for another sees that both are given up.
 _LOOK_S = 0.2
+# How often a lock is tried.
+_TRY_S = 0.01
 _PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial(-wal|-shm|-journal)?$")
 
 
@@ -267,6 +270,18 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
         each.mkdir(mode=mode, exist_ok=True)
         # Also of one that was there: who made it may have been killed before this.
         fsync_folder(each.parent)
+
+
+def take_lock(descriptor: int, *, patience_s: float = 0.0) -> bool:
+    """Whether the lock of an open file was had for this process alone, tried for *patience_s* seconds."""
+    given_up_at = time.monotonic() + patience_s
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= given_up_at:
+            return False
+        time.sleep(_TRY_S)
 
 
 @contextlib.contextmanager

@@ -468,6 +468,34 @@ def test_the_cutover_works_in_a_process_of_its_own(move: Move) -> None:
     assert record.downtime_ms >= record.write_pause_ms > 0
 
 
+def test_an_interruption_waits_where_the_cutovers_process_is_just_being_started(
+    move: Move, tmp_path: Path
+) -> None:
+    program = (
+        "import pathlib, subprocess, sys, time; popen = subprocess.Popen\n"
+        "def begin(): pathlib.Path(sys.argv[4]).touch(); time.sleep(1)\n"
+        "def slow(*a, **k): return popen(*a, **k, **({'preexec_fn': begin} if k.get('pass_fds') else {}))\n"
+        "from unified_db.migration import cutover, runs, config\n"
+        "from unified_db.migration.records import Approval\n"
+        "cutover.subprocess.Popen = slow\n"
+        "run = runs.RunFolder(pathlib.Path(sys.argv[2]))\n"
+        "approval = Approval.model_validate_json(sys.argv[3])\n"
+        "cutover.run_cutover(config.load_config(pathlib.Path(sys.argv[1])), run, approval); print('ended')"
+    )
+    begun = tmp_path / "begun"
+    arguments = [move.app.toml, move.run.path, move.approval().model_dump_json(), begun]
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.communicate(timeout=60)[0] == "ended\n"
+    assert is_new(move)
+
+
 def test_nobody_touches_a_run_while_its_cutover_is_at_work_and_interrupts_wait(
     move: Move,
 ) -> None:

@@ -44,6 +44,45 @@ def test_a_process_that_was_killed_holds_no_lock_and_leaves_none(tmp_path: Path)
     assert list((state / "locks").iterdir()) == []
 
 
+_KILLED_AS_IT_STARTS_A_COMMAND = """
+import os, subprocess, sys, time
+from pathlib import Path
+from unified_db.migration.runs import hold_lock
+
+def begin():
+    print("held", flush=True)
+    time.sleep(1)
+
+with hold_lock(Path(sys.argv[1]), [Path(sys.argv[2])]):
+    # Between fork and exec a child still has everything open that its parent has.
+    subprocess.run(["true"], preexec_fn=begin)
+"""
+
+
+def test_a_lock_that_a_child_of_a_killed_process_still_has_is_waited_for(tmp_path: Path) -> None:
+    state, source = tmp_path / ".unify-db", tmp_path / "app.db"
+    command = [sys.executable, "-c", _KILLED_AS_IT_STARTS_A_COMMAND, state, source]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.kill()
+        holder.wait()
+        with hold_lock(state, [source]):
+            pass
+
+
+@pytest.mark.parametrize("name", ["\N{CYRILLIC SMALL LETTER ZHE}" * 100, "x" * 250])
+def test_who_holds_a_source_with_a_long_name_is_told(tmp_path: Path, name: str) -> None:
+    state, source = tmp_path / ".unify-db", tmp_path / name
+    with (
+        hold_lock(state, [source]),
+        pytest.raises(RunLockedError, match=rf"\(process {os.getpid()}\)"),
+        hold_lock(state, [source]),
+    ):
+        pass
+
+
 def test_git_ignores_everything_of_a_run_also_where_making_that_file_was_cut_short(tmp_path: Path) -> None:
     state = tmp_path / ".unify-db"
     prepare_state_folder(state)

@@ -52,6 +52,7 @@ from unified_db.migration.records import (
     UnifiedFile,
 )
 from unified_db.migration.runs import RunFolder, keep_log
+from unified_db.migration.to_the_end import bring_to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -85,26 +86,19 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     failure.unlink(missing_ok=True)
     said = runs.FollowedLog(run)
     with undo.hold_cutover_lock(run) as lock:
-        # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
-        process = subprocess.Popen(
-            command,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            cwd=run.path,
-            pass_fds=[lock],
-        )
-        _wait_for_end(process, said)
+        # To leave it alone would mean to write into the journal while it does.
+        code = bring_to_its_end("the cut-over", lambda: _run_to_its_end(command, run, lock, said))
     if failure.exists():
         raise _rebuild_error(failure)
     # Killed half way, as the system does where memory is short: nobody else would start the application.
     if undo.recover_run(config, run, patience_s=_INHERITED_S):
         raise CutoverUndoneError(
-            f"the cut-over's process ended with code {process.returncode}, and all was taken back",
+            f"the cut-over's process ended with code {code}, and all was taken back",
             hint=f"{_AS_BEFORE} {run.log} says how far it came.",
         )
     record = run.load("cutover", CutoverRecord)
     if record is None:
-        raise _error_of_journal(run, process.returncode)
+        raise _error_of_journal(run, code)
     log.info(
         "cut-over: switched, %.0f ms from stop to first healthy answer, %d late rows carried",
         record.downtime_ms,
@@ -113,19 +107,27 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     return record
 
 
-def _wait_for_end(process: subprocess.Popen[bytes], said: runs.FollowedLog) -> None:
-    """Wait for the cut-over whatever happens here: it has two ends, and both come soon.
+def _run_to_its_end(command: Sequence[str], run: RunFolder, lock: int, said: runs.FollowedLog) -> int:
+    """Start the cut-over and wait for it: it has two ends, and both come soon. Its exit code.
 
-    To leave now would mean to write into the journal while the other process does. What that one logs
-    is logged here too: where nobody else stops the application, it asks a person to.
+    What it logs is logged here too: where nobody else stops the application, it asks a person to.
     """
-    while process.returncode is None:
-        try:
+    # A session of its own: neither the terminal's Ctrl-C nor a worker's end reaches it.
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        cwd=run.path,
+        pass_fds=[lock],
+    )
+    try:
+        while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_LOOK_S)
             said.tell(process.pid)
-        except BaseException as error:  # noqa: BLE001 - Ctrl-C and Prefect's cancellation are such
-            log.warning("the cut-over is brought to its end first (%s)", type(error).__name__)
+    finally:
+        process.wait()
+    return process.returncode
 
 
 def perform_cutover(config: MigrationConfig, run: RunFolder) -> CutoverRecord:

@@ -7,7 +7,6 @@ patch. All of it may hold data, so folders are for their owner only and git igno
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -25,11 +24,13 @@ from pydantic import BaseModel
 
 from unified_db import files
 from unified_db.errors import RunLockedError, UsageError
+from unified_db.migration import process_table
 from unified_db.migration.config import MigrationConfig, parse_config
 
 _TIME_OF_NAME = "%Y%m%dT%H%M%SZ"
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 _LOG_LINE = re.compile(r"\S+ \S+ (?P<pid>\d+) (?P<level>[A-Z]+) (?P<name>[\w.]+) (?P<message>.*)")
+_INHERITED_S = 5.0
 # Marks what is in a run's log already.
 _RELAYED = "unify_db_relayed"
 _R = TypeVar("_R", bound=BaseModel)
@@ -71,7 +72,9 @@ class RunFolder:
     def load(self, name: str, kind: type[_R]) -> _R | None:
         """The record saved under *name*, None where that phase has not ended."""
         path = self.evidence / f"{name}.json"
-        return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+        with contextlib.suppress(FileNotFoundError):
+            return kind.model_validate_json(path.read_bytes())
+        return None
 
     def evidence_digest(self) -> str:
         """One digest over all verdicts and what they rest on, for the approval to name what it saw."""
@@ -181,20 +184,18 @@ def hold_lock(state_folder: Path, paths: Iterable[Path]) -> Iterator[None]:
 def _lock_file(file: Path, *, label: str) -> Iterator[None]:
     descriptor = _open_lock(file)
     try:
-        try:
-            while True:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(descriptor, file):
-                    break
-                os.close(descriptor)
-                descriptor = _open_lock(file)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "{}"
-            pid = json.loads(holder).get("pid", "unknown")
-            raise RunLockedError(
-                f"another run holds {label} (process {pid})",
-                hint="Nothing was done. Wait for that run to end; `unify-db status` shows it.",
-            ) from error
+        while True:
+            if not files.take_lock(descriptor):
+                holder = _read_holder(descriptor)
+                if holder is None or process_table.is_there({"pid": holder}) or not _is_freed(descriptor):
+                    raise RunLockedError(
+                        f"another run holds {label} (process {holder or 'unknown'})",
+                        hint="Nothing was done. Wait for that run to end; `unify-db status` shows it.",
+                    )
+            if _is_at(descriptor, file):
+                break
+            os.close(descriptor)
+            descriptor = _open_lock(file)
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "path": label}).encode(), 0)
@@ -203,6 +204,22 @@ def _lock_file(file: Path, *, label: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _read_holder(descriptor: int) -> int | None:
+    """The process that wrote itself into a lock's file; None where none has yet."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    with contextlib.suppress(ValueError, KeyError):
+        return int(json.loads(content)["pid"])
+    return None
+
+
+def _is_freed(descriptor: int) -> bool:
+    """Whether the lock of a process that is gone is had in the end.
+
+    A command that it was just starting when it was killed has it too, until the command's program begins.
+    """
+    return files.take_lock(descriptor, patience_s=_INHERITED_S)
 
 
 def _open_lock(file: Path) -> int:

@@ -8,11 +8,9 @@ file is moved, and the unified file is kept aside, never deleted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ KEPT_NAME = "unified-kept.sqlite"
 _LOCK_NAME = "cutover.lock"
 _CARRIED = "carry-back"
 _WAIT_S = 5.0
-_LOOK_S = 0.01
 
 
 @contextlib.contextmanager
@@ -52,25 +49,14 @@ def hold_cutover_lock(run: RunFolder, *, patience_s: float = 0.0) -> Iterator[in
     """
     descriptor = os.open(run.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        given_up_at = time.monotonic() + patience_s
-        while not _is_locked_by(descriptor):
-            if time.monotonic() >= given_up_at:
-                raise RunLockedError(
-                    f"the cut-over of run {run.name} is at work in another process",
-                    hint="Wait for it to end; `unify-db status` shows it.",
-                )
-            time.sleep(_LOOK_S)
+        if not files.take_lock(descriptor, patience_s=patience_s):
+            raise RunLockedError(
+                f"the cut-over of run {run.name} is at work in another process",
+                hint="Wait for it to end; `unify-db status` shows it.",
+            )
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _is_locked_by(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def require_no_cutover(config: MigrationConfig) -> None:
