@@ -31,6 +31,14 @@ with contextlib.suppress(ImportError):
     )
     hypothesis.settings.load_profile("suite")
 
+# Ports of each worker's own: some are drawn long before they are used, or free while a server restarts. Its
+# children, whose ports are used at once, draw from others.
+with contextlib.suppress(ImportError):
+    from unified_db.migration import processes
+
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5
+    processes._PORTS = range(10_000 + worker * 2_000, 12_000 + worker * 2_000)
+
 # A suite that was started in the background would hand on that Ctrl-C is ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

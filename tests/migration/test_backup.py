@@ -134,6 +134,7 @@ def test_all_backups_show_one_instant(tmp_path: Path, out: Path) -> None:
             backups = backup.take_backups([source(p) for p in paths], out / str(number))
             first, second = (count(b.path) for b in backups.items)
             assert 0 <= first - second <= 1
+            assert writer.is_alive()
     finally:
         stop.set()
         writer.join()

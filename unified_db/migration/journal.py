@@ -320,7 +320,7 @@ def _born(pid: int) -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         # The name before it, in parentheses, may hold spaces and parentheses.
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
     return f"{boot} {stat[_STARTED]}" if stat[0] not in {"Z", "X"} else ""
