@@ -443,3 +443,68 @@ def test_a_message_shows_the_name_of_a_shadow_table_and_no_default() -> None:
     shown = definitions.shorten(sql)
     assert "'documents_data'" in shown
     assert "DEFAULT '***'" in shown
+
+
+@pytest.mark.parametrize(
+    ("virtual", "part"),
+    [
+        ("fts3(x)", "notes_stat"),
+        ("FTS4(x, matchinfo=fts3)", "Notes_Docsize"),
+        ("fts5(x, content='')", "notes_content"),
+    ],
+)
+def test_a_table_that_anothers_virtual_table_would_take_for_its_own_is_a_collision(
+    database: Make, tmp_path: Path, virtual: str, part: str
+) -> None:
+    one = database("a.db", f"CREATE VIRTUAL TABLE notes USING {virtual};")
+    other = database(
+        "b.db", f"CREATE TABLE {part} (id INTEGER PRIMARY KEY, n); INSERT INTO {part} VALUES (1, 2);"
+    )
+    error = refusal([one, other], tmp_path / "unified.db")
+    assert f"takes {part.lower()} for a part of itself" in error.message
+    renames = re.findall(r"--rename (\S+)", error.hint)
+    assert standalone.merge_sources([one, other], tmp_path / "unified.db", renames=renames).changed
+    with closing(sqlite3.connect(tmp_path / "unified.db")) as conn:
+        conn.execute("DROP TABLE notes")
+        assert conn.execute(f"SELECT * FROM b_{part}").fetchall() == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("view", "table", "asked"),
+    [
+        ("SELECT e.value FROM json_each('[1, 2]') e", "json_each (value)", [(1,), (2,)]),
+        ("SELECT user_version FROM pragma_user_version", "Pragma_User_Version (user_version)", [(0,)]),
+    ],
+)
+def test_a_table_named_like_a_function_that_another_schema_asks_is_a_collision(
+    database: Make, tmp_path: Path, view: str, table: str, asked: list[tuple[int]]
+) -> None:
+    sources = [database("a.db", f"CREATE VIEW v AS {view};"), database("b.db", f"CREATE TABLE {table};")]
+    error = refusal(sources, tmp_path / "unified.db")
+    assert f"means SQLite's own {table.split(maxsplit=1)[0].lower()}" in error.message
+    renames = re.findall(r"--rename (\S+)", error.hint)
+    assert standalone.merge_sources(sources, tmp_path / "unified.db", renames=renames).changed
+    assert query(tmp_path / "unified.db", "SELECT * FROM v") == asked
+
+
+def test_a_table_named_like_a_function_that_no_other_schema_asks_is_taken(
+    database: Make, tmp_path: Path
+) -> None:
+    sources = [database("a.db", "CREATE TABLE t (x);"), database("b.db", "CREATE TABLE json_each (value);")]
+    assert standalone.merge_sources(sources, tmp_path / "unified.db").changed
+
+
+@pytest.mark.parametrize(
+    "other", ["CREATE UNIQUE INDEX i ON t (b);", "CREATE TRIGGER i AFTER DELETE ON t BEGIN SELECT 1; END;"]
+)
+def test_what_stands_on_a_united_table_under_one_name_is_not_to_be_renamed(
+    database: Make, tmp_path: Path, other: str
+) -> None:
+    table = "CREATE TABLE t (a INTEGER PRIMARY KEY, b, c);"
+    sources = [database("a.db", table + "CREATE UNIQUE INDEX i ON t (c);"), database("b.db", table + other)]
+    error = refusal(sources, tmp_path / "unified.db", unions=["t"])
+    assert "--rename" not in error.hint
+    assert "bring i to one definition in all of them, or rename t in one instead" in error.hint
+    assert standalone.merge_sources(
+        sources, tmp_path / "unified.db", renames=[f"{sources[1]}:t=u", f"{sources[1]}:i=j"]
+    ).changed

@@ -1,5 +1,6 @@
-"""The same name in two sources: found here with the ways out, for the plan to show and the merge to refuse.
+"""The same name in two sources, or one by which another means something else (`claims.py`).
 
+Found here, with the ways out, for the plan to show and the merge to refuse.
 Names are compared over all kinds of objects and without case, as SQLite does in one file. What
 SQLite names itself cannot collide alone: an automatic index carries its table's name, and the
 shadow tables of a virtual table are reported with it.
@@ -16,6 +17,7 @@ from pathlib import PurePath
 
 from unified_db.errors import SourceError
 from unified_db.migration import definitions, langgraph
+from unified_db.migration.claims import Claim, find_claims
 from unified_db.migration.copy import is_virtual
 from unified_db.migration.layout import Placed, SourceLayout
 from unified_db.migration.records import Collision, SourceKind
@@ -53,11 +55,12 @@ def find_collisions(
             owners.setdefault(fold(item.unified.name), []).append(_Owner(source.label, item))
     clashes = [g for g in owners.values() if len(g) > 1 and not (_are_united(g) or _stood_together(g))]
     virtual = {(o.label, fold(o.item.unified.name)) for g in clashes for o in g if is_virtual(o.item.unified)}
-    return tuple(
+    same_name = [
         _describe(group, taken=owners.keys(), kinds=kinds or {})
         for group in clashes
         if not all(_is_shadow(o, virtual) for o in group)
-    )
+    ]
+    return (*same_name, *(_describe_claim(claim, owners.keys()) for claim in find_claims(places)))
 
 
 def _stood_together(owners: Sequence[_Owner]) -> bool:
@@ -100,6 +103,14 @@ def _are_united(group: Sequence[_Owner]) -> bool:
     return all(definitions.same_words(str(first.unified.sql), str(o.item.unified.sql)) for o in group)
 
 
+def _are_on_one_union(group: Sequence[_Owner]) -> bool:
+    """True where all of *group* are indexes or triggers on one united table."""
+    union = group[0].item.union
+    return union is not None and all(
+        o.item.union == union and o.item.unified.kind in ("index", "trigger") for o in group
+    )
+
+
 def _is_shadow(owner: _Owner, virtual: set[tuple[str, str]]) -> bool:
     name = fold(owner.item.unified.name)
     return any(label == owner.label and name.startswith(f"{table}_") for label, table in virtual)
@@ -118,6 +129,16 @@ def _describe(
     )
 
 
+def _describe_claim(claim: Claim, taken: Collection[str]) -> Collision:
+    means = f"{definitions.shorten(claim.by.original.sql or '')} -- {claim.why}"
+    has = definitions.shorten(claim.item.original.sql or "")
+    return Collision(
+        name=claim.item.unified.name,
+        definitions=((claim.label, means), (claim.owner, has)),
+        ways_out=_rename_way(_Owner(claim.owner, claim.item), taken),
+    )
+
+
 def _ways_out(
     group: Sequence[_Owner], taken: Collection[str], kinds: Mapping[str, SourceKind]
 ) -> Iterator[str]:
@@ -132,12 +153,18 @@ def _ways_out(
                 f"# {name} of {owner.label} has one of LangGraph's names without LangGraph's columns: "
                 "rename the application's table, since LangGraph's own name is in LangGraph's code."
             )
-    if foreign:
+    if foreign and not _are_on_one_union(group):
         yield _rename_way(_to_rename(foreign, kinds), taken)
     if _could_unite(group):
         home = group[0].label
         yield f"# One table for the rows of {' and '.join(o.label for o in group)}, compared by key:"
         yield _union_text(name, home)
+    elif _are_on_one_union(group):
+        table = group[0].item.unified.table
+        yield (
+            f"# {table} is united, so what is on it holds for the rows of all: bring {name} to one "
+            f"definition in all of them, or rename {table} in one instead."
+        )
     elif not foreign:
         yield f"# Their definitions of {name} do not agree, so leave one of these sources out."
 
