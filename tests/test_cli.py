@@ -173,6 +173,34 @@ def test_a_source_that_is_no_database_ends_with_4(unify: Command, tiny: TinyAppl
     assert unify.json("merge", tiny.notes, tiny.events, "--into", tiny.unified)["exit_code"] == 4
 
 
+@pytest.mark.parametrize("target", ["data", ""], ids=["a-folder", "an-empty-name"])
+def test_a_target_that_is_a_folder_is_wrong_use_and_no_matter_of_a_source(
+    unify: Command, tiny: TinyApplication, target: str
+) -> None:
+    for option, verb in (("--into", "merge"), ("--against", "validate")):
+        content = unify.json(verb, tiny.notes, tiny.events, option, target)
+        assert content["exit_code"] == 2
+        assert f"the target {tiny.root / target} is a folder" in content["message"]
+        assert option in content["hint"]
+        assert "source" not in content["hint"]
+    assert not (tiny.root / ".unify-db").exists()
+
+
+def test_a_file_where_a_folder_is_asked_for_is_wrong_use(unify: Command, tiny: TinyApplication) -> None:
+    other = tiny.root / "check_tiny.py"
+    merge = ("merge", tiny.notes, tiny.events, "--into", tiny.unified, "--backups", other)
+    for call in (
+        merge,
+        ("backup", tiny.notes, "--into", other),
+        ("backup", tiny.notes, "--into", other / "x"),
+    ):
+        content = unify.json(*call)
+        assert content["exit_code"] == 2
+        assert f"{other} is no folder" in content["message"]
+        assert "another folder" in content["hint"]
+    assert not (tiny.root / ".unify-db").exists()
+
+
 def test_backup_then_restore(unify: Command, tiny: TinyApplication, tmp_path: Path) -> None:
     copy = unify.json("backup", tiny.notes, "--into", tmp_path / "kept")["backup"]
     with closing(sqlite3.connect(tiny.notes)) as connection, connection:

@@ -397,8 +397,15 @@ def _move_aside(database: Path) -> None:
 
 @contextlib.contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
-    """*folder*, made for the block where it is not there; gone again where the block fails."""
+    """*folder*, made for the block where it is not there; gone again where the block fails.
+
+    Raises:
+        UsageError: It, or one above it, is no folder.
+    """
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest} is no folder", hint="Nothing was written. Name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

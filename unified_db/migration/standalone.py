@@ -89,10 +89,11 @@ def merge_sources(
     Raises:
         SourceError: A source cannot be used, two of them collide, or the target is there and is
             not this merge.
-        UsageError: A rename or union of something that is not there.
+        UsageError: A rename or union of something that is not there; the target is a folder.
         GateClosedError: The proof failed; nothing is at *into*.
     """
     into = into.absolute()
+    _require_no_folder(into, hint=f"Nothing was written. Name a file in it: --into {into / 'unified.sqlite'}")
     plain = _plain_sources(sources, into)
     _require_writable(into.parent)
     state = into.parent / ".unify-db"
@@ -316,6 +317,7 @@ def validate_sources(
     Copies of all files are made in a temporary folder, so that they may be in use. Renames and
     unions are those that the merge was given.
     """
+    _require_no_folder(against, hint="Nothing was compared. Name the unified file itself with --against.")
     plain, layout = _look(_plain_sources(sources, against), renames, unions)
     return _validate(plain, against, layout)
 
@@ -380,6 +382,11 @@ def _plain_sources(sources: Sequence[Path], target: Path) -> list[PlainSource]:
             raise UsageError(f"{path} was named twice", hint="Name every source once.")
         plain.append(PlainSource(path.resolve(), _label(path)))
     return plain
+
+
+def _require_no_folder(target: Path, *, hint: str) -> None:
+    if target.is_dir():
+        raise UsageError(f"the target {target.absolute()} is a folder", hint=hint)
 
 
 def _require_other_file(path: Path, target: Path) -> None:
