@@ -65,7 +65,15 @@ def _address(conn: sqlite3.Connection, table: str) -> str:
 def _rows(conn: sqlite3.Connection, table: str, address: str) -> list[Any]:
     # Two reads, since a row of a result cannot have more columns than the widest table.
     rowids = conn.execute(f"SELECT {address} FROM {_quoted(table)} NOT INDEXED").fetchall()
-    values = conn.execute(f"SELECT * FROM {_quoted(table)} NOT INDEXED").fetchall()
+    try:
+        values = conn.execute(f"SELECT * FROM {_quoted(table)} NOT INDEXED").fetchall()
+    except sqlite3.OperationalError:
+        # Of what cannot be computed, what it is computed from.
+        columns = conn.execute(
+            "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 2", (table,)
+        ).fetchall()
+        names = ", ".join(_quoted(n.decode()) for (n,) in columns)
+        values = conn.execute(f"SELECT {names} FROM {_quoted(table)} NOT INDEXED").fetchall()
     rows = [(rowid, tuple(_exact(v) for v in row)) for (rowid,), row in zip(rowids, values, strict=True)]
     return sorted(rows, key=repr)
 

@@ -14,6 +14,9 @@ from unified_db.errors import SourceError, UnifyError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+_OF_CONTENT = frozenset(
+    {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
+)
 _SQLITE_REFUSED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 # Limits that no path is to blame for, each with what lifts it.
 _OUT_OF_FILES = "Raise the limit on open files (`ulimit -n`)"
@@ -48,6 +51,15 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _REFUSED
     return _sqlite_code(error) in _SQLITE_REFUSED
+
+
+def is_of_content(error: sqlite3.Error) -> bool:
+    """True where SQLite cannot run a definition again, or compute from a row what that asks for.
+
+    No damage, and nothing that the machine refused: the same pages, copied, are as good as before.
+    """
+    # What has no code was said by Python's sqlite3: of a text with a NUL, or with two statements.
+    return _sqlite_code(error) in (*_OF_CONTENT, None)
 
 
 def is_limit(error: BaseException) -> bool:

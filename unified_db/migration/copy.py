@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from unified_db import sqlite
+from unified_db import causes, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration.page_trees import SchemaRow
 from unified_db.migration.records import Backup, ObjectKind, SchemaObject
@@ -55,13 +56,43 @@ def is_virtual(item: SchemaObject) -> bool:
     return item.kind == "table" and (item.sql or "").lstrip().upper().startswith("CREATE VIRTUAL")
 
 
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Have an error over content in the block, which may say "malformed JSON" alone, begin with *what*.
+
+    Raises:
+        sqlite3.IntegrityError: In place of such an error; one over a constraint names its table itself.
+    """
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        if not causes.is_of_content(error):
+            raise
+        raise sqlite3.IntegrityError(f"{what}: {error}") from error
+
+
+def failing_columns(conn: sqlite3.Connection | StandIns, table: Table, schema: str = "main") -> list[str]:
+    """The generated columns of *table* that cannot be computed here of all of its rows."""
+    failing = []
+    for column in (c.name for c in table.columns if c.generated):
+        try:
+            place = f"{quote_name(schema)}.{quote_name(table.name)}"
+            conn.execute(f"SELECT count({quote_name(column)}) FROM {place}").fetchone()
+        except sqlite3.Error:
+            failing.append(column)
+    return failing
+
+
 def create_tables(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
     """Create the ordinary tables among *objects* in main, with their definitions as they were."""
     # Also lets a table that another tool named sqlite_something be made.
     with sqlite.writable_schema(conn):
         for item in objects:
             if item.kind == "table" and item.sql and not is_virtual(item):
-                conn.execute(item.sql)
+                with about(f"table {item.name}"):
+                    conn.execute(item.sql)
 
 
 def create_the_rest(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
@@ -82,19 +113,21 @@ def _has_pages(item: SchemaObject) -> bool:
 
 
 def restore_definitions(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:
-    """Give *objects* of main the text they had, where running it stored another.
+    """Give *objects* of main the text they had, where running it stored another, and their table's name.
 
-    SQLite writes `CREATE TABLE` in its own spelling; `writable_schema` may have left another.
+    SQLite writes `CREATE TABLE` and names in its own spelling; `writable_schema` may have left another.
     """
-    present = {(k, n): sql for k, n, sql in conn.execute("SELECT type, name, sql FROM sqlite_schema")}
-    changed = [o for o in objects if o.sql and present.get((o.kind, o.name)) != o.sql]
+    rows = conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
+    present = {(kind, name): (table, sql) for kind, name, table, sql in rows}
+    changed = [o for o in objects if o.sql and present.get((o.kind, o.name)) != (o.table, o.sql)]
     if not changed:
         return
     with sqlite.writable_schema(conn):
         for item in changed:
             conn.execute(
-                "UPDATE sqlite_schema SET sql = CAST(? AS TEXT) WHERE type = ? AND name = ?",
-                (raw(item.sql), item.kind, item.name),
+                "UPDATE sqlite_schema SET tbl_name = CAST(? AS TEXT), sql = CAST(? AS TEXT) "
+                "WHERE type = ? AND name = ?",
+                (raw(item.table), raw(item.sql), item.kind, item.name),
             )
 
 
@@ -102,7 +135,8 @@ def create_indexes(conn: sqlite3.Connection | StandIns, objects: Iterable[Schema
     """Create the indexes among *objects* in main that are not there yet."""
     for item in objects:
         if item.kind == "index" and item.sql and not _has_index(conn, item.name):
-            conn.execute(item.sql)
+            with about(f"index {item.name}"):
+                conn.execute(item.sql)
 
 
 def _has_index(conn: sqlite3.Connection | StandIns, name: str) -> bool:

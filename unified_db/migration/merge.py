@@ -5,15 +5,16 @@ Nothing here reads a source; backups are files of ours that nobody else writes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from unified_db import files, pieces, sqlite
+from unified_db import causes, files, pieces, sqlite
 from unified_db.errors import SourceError
 from unified_db.migration import compare, copy, langgraph, page_trees, unions
 from unified_db.migration.btree import UnknownError
@@ -41,6 +42,8 @@ _TRANSFERRED = 3.5
 _APPENDED = 1.5
 _DIGESTED = 1.3
 _DIGESTED_PER_S = 1.3e9
+# In the header of a file.
+_WRITE_VERSION_AT, _MOST_WRITE_VERSION = 18, 2
 
 
 class _NeedsItsPagesError(SourceError):
@@ -65,7 +68,7 @@ def merge_backups(backups: Backups, into: Path) -> UnifiedFile:
     file. Else, and where tables are united, every object is made with its stored definition, and every row
     copied by column name with its rowid. The AUTOINCREMENT counters are set to what they were. A backup
     whose rows cannot be inserted here (an index in an order that only the application knows, a row that
-    breaks a NOT NULL) takes the place of the largest.
+    breaks a NOT NULL, or of which a generated column cannot be computed) takes the place of the largest.
 
     Raises:
         SourceError: The same name is in two backups, their text encodings differ, or more than one
@@ -123,6 +126,7 @@ def _build(
 ) -> tuple[TableFacts, ...]:
     """Make *into* from the pages of the first and the rows of the others."""
     base, *others = ordered
+    _require_written_format(base)
     cost = _row_cost(base, others, backups.layout)
     with files.partial_file(into) as unfinished:
         appended = _copy_pages(ordered, places, unfinished, tally, cost)
@@ -136,16 +140,18 @@ def _build(
             ):
                 pieces.make_interruptible(conn, lambda: _note(unfinished, base, tally, writeback, cost))
                 compare.prepare(conn)
-                copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
-                _leave_to_homes(conn, backups.layout, places[base.label])
+                with _as_of(base):
+                    copy.rename_in_place(conn, [(p.original, p.unified) for p in places[base.label].placed])
+                    _leave_to_homes(conn, backups.layout, places[base.label])
                 for other in others:
-                    _add(conn, other, places[other.label], appended[other.label])
+                    with _as_of(other):
+                        _add(conn, other, places[other.label], appended[other.label])
                 _unite(conn, backups, list(places.values()))
                 langgraph.upgrade_writes(conn)
                 _set_header_numbers(conn, backups.items)
                 tables = _list_tables(conn, backups.items, places)
         except sqlite3.Error as error:
-            raise sqlite.translate(error, into) from error
+            raise _unwritten(error, into) from error
         except UnicodeEncodeError as error:
             raise SourceError(
                 "a definition in one of the sources is no UTF-8, so it cannot be written anew",
@@ -154,6 +160,49 @@ def _build(
             ) from error
         _make_wal(unfinished)
     return tables
+
+
+def _require_written_format(base: Backup) -> None:
+    """Return where SQLite would write to a copy of *base*, and not only read it.
+
+    Raises:
+        SourceError: Its header asks for a later version ("Read and write version" of the file format).
+    """
+    with base.path.open("rb") as stream:
+        version = stream.read(_WRITE_VERSION_AT + 1)[_WRITE_VERSION_AT]
+    if version > _MOST_WRITE_VERSION:
+        raise SourceError(
+            f"{base.label} is in a format that SQLite reads and does not write "
+            f"(write version {version} in its header)",
+            hint="Nothing was written. `VACUUM INTO 'NEW.db'` writes its rows to a file of today's format.",
+        )
+
+
+@contextlib.contextmanager
+def _as_of(backup: Backup) -> Iterator[None]:
+    """Name the source of *backup* in what SQLite says in the block, which it says of a file of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if causes.is_refusal(error):
+            # About the file that is written.
+            raise
+        if not causes.is_of_content(error):
+            raise sqlite.translate(error, backup.source) from error
+        raise SourceError(
+            f"{backup.label} cannot be merged: {error}",
+            hint="Nothing was written. Mend what the message names, or leave this source out.",
+        ) from error
+
+
+def _unwritten(error: sqlite3.Error, into: Path) -> SourceError:
+    """What SQLite said, of no source in particular, while it wrote what becomes *into*."""
+    if causes.is_full_disk(error) or causes.lacks_descriptors():
+        return sqlite.translate(error, into)
+    return SourceError(
+        f"{into.name} cannot be written: {error}",
+        hint="Nothing was written. The sources are as they were; look at the file system of the target.",
+    )
 
 
 def carried_by_pages(backups: Backups) -> tuple[Backup, ...]:
@@ -242,18 +291,21 @@ def _leave_to_homes(conn: sqlite3.Connection, layout: Layout, base: SourceLayout
 def _unite(conn: sqlite3.Connection, backups: Backups, places: Sequence[SourceLayout]) -> None:
     """Add to each united table, which holds its home's rows, those of the other sources."""
     compare.prepare(conn)
-    paths = {b.label: b.path for b in backups.items}
+    items = {b.label: b for b in backups.items}
+    paths = {label: b.path for label, b in items.items()}
     for union in backups.layout.unions:
         # The parts may have a column that the home has not got yet.
         langgraph.upgrade_writes(conn)
         for part in unions.parts_of(union, places, paths):
             if part.label != union.home:
-                rows = unions.add_part(conn, union, part)
+                with _as_of(items[part.label]):
+                    rows = unions.add_part(conn, union, part)
                 log.info("merge: %s of %s united, %s rows were new", union.table, part.label, f"{rows:,}")
     present = {fold(o.name) for o in copy.read_objects(conn) if o.kind == "index"}
     for source in places:
         missing = [o for o in source.unified if o.kind == "index" and fold(o.name) not in present]
-        copy.create_the_rest(conn, missing)
+        with _as_of(items[source.label]):
+            copy.create_the_rest(conn, missing)
         present |= {fold(o.name) for o in missing}
 
 
@@ -316,9 +368,9 @@ def _add(
             # In autocommit ATTACH is allowed; the transaction begins only now.
             with sqlite.transaction(conn):
                 _insert_all(conn, stand_ins, places)
-        except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
+        except sqlite3.Error as error:
             why = stand_ins.needed or what_is_lacking(error)
-            if why is None and not isinstance(error, sqlite3.IntegrityError):
+            if why is None and not causes.is_of_content(error):
                 raise
             raise _NeedsItsPagesError(backup, f"it needs {why}" if why else str(error)) from error
         finally:
@@ -356,12 +408,27 @@ def _insert_all(conn: sqlite3.Connection, stand_ins: StandIns, places: SourceLay
     for theirs, ours in names.items():
         stand_ins.lend_collations(missing_collations(conn, theirs, "src"))
         table = sqlite.describe_table(conn, theirs, "src")
-        rows = _insert(stand_ins, table, ours, objects)
+        with _about_rows(conn, table):
+            rows = _insert(stand_ins, table, ours, objects)
         log.info("merge: %s from %s, %s rows", ours, places.label, f"{rows:,}")
     _copy_beside_rows(conn, names, places, without=without)
     copy.create_the_rest(stand_ins, objects)
     if stand_ins.needed:
         raise sqlite3.IntegrityError(stand_ins.needed)
+
+
+@contextlib.contextmanager
+def _about_rows(conn: sqlite3.Connection, table: Table) -> Iterator[None]:
+    """As :func:`copy.about`, with the generated columns over which inserting the rows of *table* fails."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        named = copy.failing_columns(conn, table, "src") if causes.is_of_content(error) else []
+        what = f"a row of {table.name}" + (f", generated column {', '.join(named)}" if named else "")
+        with copy.about(what):
+            raise
 
 
 def _insert(conn: StandIns, table: Table, ours: str, objects: Sequence[SchemaObject]) -> int:

@@ -171,11 +171,31 @@ def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, l
     columns = _columns(table)
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
-    new.executemany(
-        f"INSERT OR ABORT INTO {quote_name(table.name)} ({names}) VALUES ({marks})",
-        (tuple(value for _, value in row) for row in _read(old, table, columns, label)),
-    )
+    try:
+        new.executemany(
+            # In main: a definition of a temporary table, written by hand, made one beside it.
+            f"INSERT OR ABORT INTO main.{quote_name(table.name)} ({names}) VALUES ({marks})",
+            (tuple(value for _, value in row) for row in _read(old, table, columns, label)),
+        )
+    except sqlite3.IntegrityError:
+        # It names its table itself.
+        raise
+    except sqlite3.Error as error:
+        if not causes.is_of_content(error):
+            raise
+        raise _not_inserted(old, table, label, error) from error
     _require_same_generated(old, new, table, label)
+
+
+def _not_inserted(old: sqlite3.Connection, table: Table, label: str, error: sqlite3.Error) -> SourceError:
+    failing = copy.failing_columns(old, table)
+    named = f", generated column {', '.join(failing)}" if failing else ""
+    way = f"Drop {', '.join(failing)} and add it again in the unified file" if failing else "Mend that row"
+    return SourceError(
+        f"{label}: a row of {table.name} cannot be re-encoded as UTF-8{named}: {error}",
+        hint="Nothing was written. The sources store text in different encodings, so this one must be "
+        f"written anew. {way}, convert the other sources to this one's encoding, or leave it out.",
+    )
 
 
 def _require_same_generated(

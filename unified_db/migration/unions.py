@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unified_db import sqlite
+from unified_db import causes, sqlite
 from unified_db.errors import SourceError, UsageError
 from unified_db.migration import changes, compare, copy, definitions, langgraph
 from unified_db.migration.layout import Placed, SourceLayout
@@ -233,8 +233,18 @@ def add_part(conn: sqlite3.Connection, union: Union, part: Part) -> int:
                 added = insert_new(conn, table, f"main.{quote_name(union.table)}")
             except sqlite3.IntegrityError as error:
                 raise _conflict(union, part, f"a unique index refuses a row of it ({error})") from error
+            except sqlite3.Error as error:
+                if not causes.is_of_content(error):
+                    raise
+                raise _conflict(union, part, _why_not_inserted(conn, part, error)) from error
         raise_counter(conn, union, part, own)
     return added
+
+
+def _why_not_inserted(conn: sqlite3.Connection, part: Part, error: sqlite3.Error) -> str:
+    failing = copy.failing_columns(conn, sqlite.describe_table(conn, part.table, "part"), "part")
+    named = f", generated column {', '.join(failing)}" if failing else ""
+    return f"a row of it cannot be inserted{named}: {error}"
 
 
 def _require_no_null_keys(conn: sqlite3.Connection, table: Table, part: Part) -> None:

@@ -1,0 +1,3 @@
+CREATE TABLE t (id INTEGER PRIMARY KEY, data TEXT);
+INSERT INTO t VALUES (3, '{"x": 3}'), (4, 'not json');
+ALTER TABLE t ADD COLUMN x AS (json_extract(data, '$.x')) VIRTUAL;
