@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unified_db import sqlite
@@ -51,18 +51,18 @@ def find_claims(places: Sequence[SourceLayout]) -> Iterator[Claim]:
     """Every table or view of one source that another one's schema would take for something else."""
     named = {source.label: {fold(p.unified.name) for p in source.placed} for source in places}
     parts = {source.label: _parts_of_all(source) for source in places}
+    functions = _functions({n for names in named.values() for n in names})
     for owner in places:
         for item in owner.placed:
             name = fold(item.unified.name)
             if item.unified.kind not in ("table", "view") or name in parts[owner.label]:
                 continue
-            function = _is_function(name)
             for other in places:
                 if name in named[other.label]:
                     continue
                 if by := parts[other.label].get(name):
                     yield Claim(other.label, by, f"takes {name} for a part of itself", owner.label, item)
-                elif function and (by := _first_that_mentions(name, other)):
+                elif name in functions and (by := _first_that_mentions(name, other)):
                     yield Claim(other.label, by, f"means SQLite's own {name}", owner.label, item)
 
 
@@ -81,10 +81,12 @@ def _first_that_mentions(name: str, source: SourceLayout) -> Placed | None:
     return next((p for p in source.placed if definitions.mentions(p.unified.sql, name)), None)
 
 
-def _is_function(name: str) -> bool:
-    """True where *name* may be read from in a database that has no table at all."""
-    empty = sqlite.closing(sqlite3.connect(":memory:", isolation_level=None))
-    with empty as conn, contextlib.suppress(sqlite3.Error):
-        conn.execute(f"SELECT count(*) FROM {quote_name(name)} WHERE 0").fetchone()
-        return True
-    return False
+def _functions(names: Iterable[str]) -> set[str]:
+    """Which of *names* may be read from in a database that has no table at all."""
+    found: set[str] = set()
+    with sqlite.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        for name in names:
+            with contextlib.suppress(sqlite3.Error):
+                conn.execute(f"SELECT count(*) FROM {quote_name(name)} WHERE 0").fetchone()
+                found.add(name)
+    return found
