@@ -214,8 +214,9 @@ def test_requests_that_open_the_file_for_a_moment_do_not_hold_a_look_up(place: P
     assert len(seen) == 2
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["of-all-at-one-instant", "of-one-file"])
 def test_requests_that_open_the_file_for_a_moment_do_not_hold_a_backup_up(
-    place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, out: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
     idle_wal(place / "app.db")
     copy, asked = backup._copy, []
@@ -225,11 +226,14 @@ def test_requests_that_open_the_file_for_a_moment_do_not_hold_a_backup_up(
         copy(*arguments, **named)
 
     monkeypatch.setattr(backup, "_copy", copy_beside_a_request)
-    taken = backup.take_backups([backup.PlainSource(place / "app.db", "app.db")], out)
+    if alone:
+        taken = backup.backup_file(place / "app.db", out)
+    else:
+        taken = backup.take_backups([backup.PlainSource(place / "app.db", "app.db")], out).items[0]
     assert len(asked) == 2
-    with closing(sqlite.connect_frozen(taken.items[0].path)) as conn:
-        # What was there, and what the request of the first attempt wrote.
-        assert conn.execute("SELECT count(*) FROM t WHERE x = 3").fetchone() == (1,)
+    with closing(sqlite.connect_frozen(taken.path)) as conn:
+        # What the request of the first attempt wrote; that of the second comes before one file's snapshot.
+        assert conn.execute("SELECT count(*) FROM t WHERE x = 3").fetchone() == (2 if alone else 1,)
 
 
 def test_a_still_source_that_is_opened_meanwhile_is_copied_as_one_in_use(

@@ -304,19 +304,28 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
         files.without_leftovers(into, f"{file.stem}-"),
         files.partial_file(target) as unfinished,
     ):
-        with access.hold(file, timeout_s=timeout_s) as held:
-            # One file is one instant by itself: a reader's snapshot, without the writers' lock.
-            reader = sqlite.connect_read_only(held.path, timeout_s=timeout_s) if held.live else None
-            with sqlite.closing(reader) if reader else contextlib.nullcontext():
-                if reader:
-                    reader.execute("BEGIN")
-                _copy(held, reader, unfinished)
-            held.require_in_place()
+        try:
+            _copy_one(file, unfinished, timeout_s=timeout_s)
+        except SourceOpenedError:
+            for left in (unfinished, *files.sidecars(unfinished)):
+                left.unlink(missing_ok=True)
+            _copy_one(file, unfinished, timeout_s=timeout_s, in_use=True)
         files.take_mode_and_owner(unfinished, file, special_bits=False)
         files.fsync_file(unfinished)
         taken = _check(PlainSource(file, file.name), unfinished).model_copy(update={"path": target})
         files.write_durably(_digest_path(target), f"{taken.sha256}  {target.name}\n".encode(), mode=0o600)
     return taken
+
+
+def _copy_one(file: Path, into: Path, *, timeout_s: float, in_use: bool = False) -> None:
+    with access.hold(file, timeout_s=timeout_s, in_use=in_use) as held:
+        # One file is one instant by itself: a reader's snapshot, without the writers' lock.
+        reader = sqlite.connect_read_only(held.path, timeout_s=timeout_s) if held.live else None
+        with sqlite.closing(reader) if reader else contextlib.nullcontext():
+            if reader:
+                reader.execute("BEGIN")
+            _copy(held, reader, into)
+        held.require_in_place()
 
 
 def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
