@@ -226,6 +226,23 @@ def test_a_damaged_list_of_free_pages_is_refused_behind_a_view(
         backup.take_backups([source(path)], out)
 
 
+def test_no_folder_is_named_as_a_database(tmp_path: Path) -> None:
+    """What SQLite says while a folder is in use is about a file in it, or about another one."""
+    said = sqlite3.OperationalError("no such column: type")
+    with (
+        pytest.raises(SourceError, match="SQLite could not go on: no such column: type") as of_none,
+        backup.made_folder(tmp_path / "backups"),
+    ):
+        raise said
+    assert str(tmp_path) not in of_none.value.message
+    with (
+        pytest.raises(SourceError, match=r"app\.db cannot be read as a database: no such column: type"),
+        backup.made_folder(tmp_path / "backups", read=tmp_path / "app.db"),
+    ):
+        raise said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_restore_never_mixes_the_new_file_with_old_sidecars(
     busy_wal: sqlite3.Connection, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from unified_db import files, integrity, pieces, sqlite
+from unified_db import causes, files, integrity, pieces, sqlite
 from unified_db import sources as access
 from unified_db.errors import SourceBusyError, SourceChangedError, SourceError, SourceOpenedError, UsageError
 from unified_db.migration import instant, live_copy
@@ -300,7 +300,7 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = into / f"{file.stem}-{moment}{file.suffix}"
     with (
-        made_folder(into),
+        made_folder(into, read=file),
         files.without_leftovers(into, f"{file.stem}-"),
         files.partial_file(target) as unfinished,
     ):
@@ -349,7 +349,7 @@ def restore_file(backup: Path, to: Path, *, timeout_s: float = 5.0) -> Path:
     access.require_space({to.parent: access.total_bytes([backup.resolve()])})
     _require_unused(to)
     with (
-        made_folder(to.parent),
+        made_folder(to.parent, read=backup),
         files.without_leftovers(to.parent, f"{to.name}."),
         files.partial_file(to) as unfinished,
     ):
@@ -405,8 +405,10 @@ def _move_aside(database: Path) -> None:
 
 
 @contextlib.contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def made_folder(folder: Path, *, read: Path | None = None) -> Iterator[None]:
     """*folder*, made for the block where it is not there; gone again where the block fails.
+
+    What SQLite says in the block is told of *read*, the one database that is read there, or of none.
 
     Raises:
         UsageError: It, or one above it, is no folder.
@@ -425,8 +427,20 @@ def made_folder(folder: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise access.refuse_os_error(error) from error
         if isinstance(error, sqlite3.Error):
-            raise sqlite.translate(error, folder) from error
+            raise _told_of(read, error) from error
         raise
+
+
+def _told_of(read: Path | None, error: sqlite3.Error) -> SourceError:
+    if read is not None or causes.is_full_disk(error):
+        return sqlite.translate(error, read or Path())
+    if causes.lacks_descriptors():
+        return causes.out_of_descriptors("a database")
+    return SourceError(
+        f"SQLite could not go on: {error}",
+        hint="Nothing was written, and the sources are as they were. Merge or validate one source alone, "
+        "then another, to find the one that this is about.",
+    )
 
 
 def _names(sources: Sequence[Source]) -> str:

@@ -14,10 +14,17 @@ from unified_db.sqlite import fold
 
 # Releases since 3.1.2 have this column, and add it at every start to a file from before.
 TASK_PATH_UPGRADE = "ALTER TABLE writes ADD COLUMN task_path TEXT NOT NULL DEFAULT ''"
-_CHECKPOINT_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint"}
+# All that LangGraph and the proof name; a table that lacks one is another application's.
+_CHECKPOINT_COLUMNS = {
+    *("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id"),
+    *("type", "checkpoint", "metadata"),
+}
 _OLD_CHECKPOINTS = {"thread_id", "thread_ts", "checkpoint"}
 _OLD_WRITES = {"thread_id", "thread_ts", "task_id", "idx", "channel", "value"}
-_WRITE_COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "channel", "value"}
+_WRITE_COLUMNS = {
+    *("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx"),
+    *("channel", "type", "value"),
+}
 
 _STORE_COLUMNS = {"prefix", "key", "value", "created_at", "updated_at"}
 Era = Literal["current", "before task_path", "before checkpoint_ns", ""]
