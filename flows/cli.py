@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.ending import Call, TerminatedError, answer_mistake, serve, take_signals
+from flows.ending import Call, TerminatedError, answer_mistake, code_of_help, serve, take_signals
+from flows.streams import take_streams
 from unified_db.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ app = typer.Typer(
     name="unify-db",
     help="Move a LangGraph application's SQLite files into one, prove it, and take it back on request.",
     epilog="Exit codes: 0 done, 1 our bug, 2 wrong use, 3 a gate is closed, 4 a source cannot be used, "
-    "5 undone after the stop, 130/143 interrupted.",
+    "5 undone after the stop, 6 done but the answer could not be written, 130/143 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -471,6 +472,7 @@ def _config_of(run: RunFolder, config: Path) -> MigrationConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line *arguments*; the exit code."""
+    take_streams()
     take_signals()
     code = _run_app(arguments)
     prefect = sys.modules.get("flows.through_prefect")
@@ -485,7 +487,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run_app(arguments: Sequence[str]) -> int:
     try:
         # What is returned is the code of typer.Exit, or None where the help was printed.
-        return int(app(args=list(arguments), prog_name="unify-db", standalone_mode=False) or 0)
+        code = app(args=list(arguments), prog_name="unify-db", standalone_mode=False)
+        return int(code) if code else code_of_help()
     except _UsageMistake as error:
         return answer_mistake(arguments, error)
     except (KeyboardInterrupt, typer.Abort):

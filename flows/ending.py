@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from rich.console import Console
 
+from flows import streams
 from unified_db.errors import ExitCode, UnifyError, UsageError
+from unified_db.spelling import spelled_in_json
 
 if TYPE_CHECKING:
     from flows.answers import Answer
@@ -45,7 +47,6 @@ class Call:
     debug: bool
     run: RunFolder | None = None
     told: Console = field(default_factory=lambda: Console(stderr=True))
-    out: int | None = None
     talks: bool = False
 
     @property
@@ -80,8 +81,7 @@ def serve(call: Call, work: Callable[[Call], Answer]) -> NoReturn:
         if _asked_to_end and answer.error is not None:
             # SQLite turns what a callback of ours raises into an error of its own.
             answer = _answer_interruption(call, _asked_to_end[0])
-        _tell(call, answer)
-    raise typer.Exit(int(answer.exit_code))
+    raise typer.Exit(int(_tell(call, answer)))
 
 
 def _as_wrong_use(error: OSError) -> UsageError:
@@ -97,17 +97,31 @@ def _existing(call: Call) -> RunFolder | None:
     return call.run
 
 
-def _tell(call: Call, answer: Answer) -> None:
+def _tell(call: Call, answer: Answer) -> ExitCode:
+    """Show *answer*; what to end with, which is another code only where all is done and cannot be told."""
     from flows import answers
 
     if call.as_json:
-        _print_json(call, answers.as_json(call.verb, call.run_name, answer))
+        _print_json(answers.as_json(call.verb, call.run_name, answer))
     elif answer.error is None:
         answers.show(Console(), answer)
     if answer.error is not None:
         if answer.page is not None and not call.as_json:
             answers.show(Console(), answer)
         _tell_error(call.told, answer.message, answer.hint)
+    return _code_where_told(call.told, answer.exit_code, f"What was asked for is done: {answer.message}")
+
+
+def _code_where_told(console: Console, code: ExitCode, done: str) -> ExitCode:
+    """*code*, or another one with a sentence where standard output did not take what was *done*."""
+    refusal = streams.unwritten()
+    if refusal is None:
+        return code
+    reason = (refusal.strerror or str(refusal)).lower()
+    _tell_error(
+        console, f"standard output did not take the answer: {reason}", "" if code else f"{done.rstrip('.')}."
+    )
+    return code or ExitCode.UNTOLD
 
 
 def _tell_error(console: Console, message: str, hint: str) -> None:
@@ -186,21 +200,23 @@ def _reserved_output(call: Call) -> Iterator[None]:
         yield
         return
     sys.stdout.flush()
-    call.out = os.dup(1)
+    out = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield
+        # What is printed here is let go where standard error does not take it, like every line there.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.stdout.flush()
-        os.dup2(call.out, 1)
-        os.close(call.out)
-        call.out = None
+        os.dup2(out, 1)
+        os.close(out)
 
 
-def _print_json(call: Call, content: dict[str, object]) -> None:
-    line = json.dumps(content, default=str, ensure_ascii=False) + "\n"
-    with os.fdopen(os.dup(call.out if call.out is not None else 1), "w", encoding="utf-8") as stream:
-        stream.write(line)
+def _print_json(content: dict[str, object]) -> None:
+    line = spelled_in_json(json.dumps(content, default=str, ensure_ascii=False))
+    sys.stdout.flush()
+    # Whatever the terminal's encoding is, JSON is UTF-8.
+    sys.stdout.buffer.write(f"{line}\n".encode())
 
 
 def answer_mistake(arguments: Sequence[str], error: Exception) -> int:
@@ -217,9 +233,14 @@ def answer_mistake(arguments: Sequence[str], error: Exception) -> int:
     verb = next((a for a in arguments if not a.startswith("-")), "")
     call = Call(verb, as_json="--json" in arguments, debug=False)
     if call.as_json:
-        _print_json(call, as_json(verb, None, answer))
+        _print_json(as_json(verb, None, answer))
     _tell_error(call.told, answer.message, answer.hint)
-    return int(ExitCode.USAGE)
+    return int(_code_where_told(call.told, answer.exit_code, ""))
+
+
+def code_of_help() -> int:
+    """What to end with where no verb was called: help or version stand on standard output, or do not."""
+    return int(_code_where_told(Console(stderr=True), ExitCode.DONE, "Nothing was done"))
 
 
 _asked_to_end: list[BaseException] = []

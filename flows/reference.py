@@ -42,6 +42,15 @@ and `status` have `state`, `verdicts`, `write_pause_ms`, `downtime_ms`, `report`
 `{"gate", "passed", "findings": [{"check", "where", "required", "measured", "passed"}]}`.
 Keys may be added; none is renamed.
 
+## What is written where
+
+The answer goes to standard output, everything else to standard error. What standard error does not take
+(a full disk, a closed terminal) is let go, and the work goes on. Where standard output does not take the
+answer, standard error says so, and the exit code is 6 if all else is done. A reader that wants no more, as in
+`| head`, changes neither the work nor its exit code.
+
+In a name that is no UTF-8, each byte that is none is written as `\\xff`, in JSON too.
+
 Exit codes are in the [runbook](runbook.md#exit-codes).
 """
 

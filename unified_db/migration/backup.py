@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -313,7 +314,7 @@ def backup_file(file: Path, into: Path, *, timeout_s: float = 5.0) -> Backup:
         files.take_mode_and_owner(unfinished, file, special_bits=False)
         files.fsync_file(unfinished)
         taken = _check(PlainSource(file, file.name), unfinished).model_copy(update={"path": target})
-        files.write_durably(_digest_path(target), f"{taken.sha256}  {target.name}\n".encode(), mode=0o600)
+        files.write_durably(_digest_path(target), _digest_line(taken.sha256, target), mode=0o600)
     return taken
 
 
@@ -369,11 +370,18 @@ def _require_digest(backup: Path) -> None:
     noted = _digest_path(backup)
     if not noted.exists() or access.is_open_here(backup):
         return
-    if noted.read_text().split(" ", 1)[0] != files.digest_file(backup):
+    if noted.read_bytes().removeprefix(b"\\").split(b" ", 1)[0] != files.digest_file(backup).encode():
         raise SourceError(
             f"{backup} is not what {noted.name} says: it was changed or damaged since it was taken",
             hint=f"Nothing was changed. Take another one, or remove {noted.name} if you changed it yourself.",
         )
+
+
+def _digest_line(digest: str, backup: Path) -> bytes:
+    """What `sha256sum` writes for *backup*: the bytes of its name, with newlines and backslashes escaped."""
+    name = os.fsencode(backup.name)
+    escaped = name.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
+    return (b"\\" if escaped != name else b"") + digest.encode() + b"  " + escaped + b"\n"
 
 
 def _digest_path(backup: Path) -> Path:

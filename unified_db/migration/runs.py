@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from unified_db import files
+from unified_db import files, spelling
 from unified_db.errors import RunLockedError, UsageError
 from unified_db.migration import process_table
 from unified_db.migration.config import MigrationConfig, parse_config
@@ -260,7 +260,7 @@ class _RunLog(logging.FileHandler):
 @contextlib.contextmanager
 def keep_log(run: RunFolder) -> Iterator[None]:
     """Write everything that unified_db logs to the run's own log for the length of the block."""
-    handler = _RunLog(run.log, encoding="utf-8", delay=False)
+    handler = _RunLog(run.log, encoding="utf-8", errors=spelling.ERRORS)
     run.log.chmod(0o600)
     handler.addFilter(lambda record: not hasattr(record, _RELAYED))
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))

@@ -43,6 +43,7 @@ from unified_db.migration.records import (
 )
 from unified_db.migration.same_pages import SamePages
 from unified_db.migration.unions import require_agreement
+from unified_db.spelling import spelled
 
 log = logging.getLogger(__name__)
 
@@ -400,7 +401,7 @@ def _require_other_file(path: Path, target: Path) -> None:
 
 def _label(path: Path) -> str:
     """The path as it was given, in characters that every output can show."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return spelled(str(path))
 
 
 def _with_findings(verdict: Verdict, proof: Sequence[Finding]) -> Verdict:
