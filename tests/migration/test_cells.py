@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from unified_db import sqlite
 from unified_db.migration import compare
 
 VALUES = (
@@ -65,3 +66,23 @@ def test_a_collation_that_this_process_lacks_is_not_asked(conn: sqlite3.Connecti
     conn.execute("PRAGMA writable_schema=RESET")
     sql = f"SELECT count(*) FROM l JOIN r USING (id) WHERE {compare.cells_equal('v', 'l', 'r')}"
     assert conn.execute(sql).fetchone() == (2,)
+
+
+def test_a_key_of_all_the_columns_that_a_table_may_have(conn: sqlite3.Connection) -> None:
+    """Neither a row of a result nor an expression may be larger than SQLite allows; and the key is used."""
+    names = ", ".join(f"c{n}" for n in range(60))
+    conn.execute("ATTACH ':memory:' AS r")
+    for schema, last in (("main", 1), ("r", 1.0)):
+        conn.execute(f"CREATE TABLE {schema}.t ({names}, PRIMARY KEY ({names})) WITHOUT ROWID")
+        conn.execute(f"INSERT INTO {schema}.t VALUES ({', '.join(['7'] * 59)}, {last})")
+    conn.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 60)
+    conn.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 30)
+    table = sqlite.describe_table(conn, "t")
+    asked: list[str] = []
+    conn.set_trace_callback(asked.append)
+    (found,) = compare.find_differences(conn, table, left="main", right="r")
+    conn.set_trace_callback(None)
+    assert (found.kind, found.columns) == ("changed", ("c59",))
+    (joined, *_) = [sql for sql in asked if "LEFT JOIN" in sql]
+    steps = [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {joined}")]
+    assert any("SEARCH b USING PRIMARY KEY (c0=? AND" in step and "c59=?" in step for step in steps)

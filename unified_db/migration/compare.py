@@ -101,22 +101,21 @@ def cells_equal(column: str, left: str, right: str) -> str:
 
 def rows_equal(columns: Sequence[str], left: str, right: str) -> str:
     """SQL that is true where all *columns* of two rows are the same."""
-    return _balanced([cells_equal(c, left, right) for c in columns], "AND") or "1"
+    return balanced([cells_equal(c, left, right) for c in columns], "AND") or "1"
 
 
-def _balanced(terms: Sequence[str], operator: str) -> str:
-    """*terms* joined as a balanced tree: a chain of 1,000 is deeper than SQLite parses."""
+def balanced(terms: Sequence[str], operator: str) -> str:
+    """SQL *terms* joined as a balanced tree: a chain of 1,000 is deeper than SQLite parses."""
     if len(terms) <= 1:
         return "".join(terms)
     half = len(terms) // 2
-    return f"({_balanced(terms[:half], operator)} {operator} {_balanced(terms[half:], operator)})"
+    return f"({balanced(terms[:half], operator)} {operator} {balanced(terms[half:], operator)})"
 
 
 def keys_equal(table: Table, left: str, right: str) -> str:
     """SQL that joins a row to its counterpart by rowid or primary key."""
-    return " AND ".join(
-        f"{left}.{quote_name(k)} = {right}.{quote_name(k)}{table.collate(k)}" for k in table.key
-    )
+    terms = [f"{left}.{quote_name(k)} = {right}.{quote_name(k)}{table.collate(k)}" for k in table.key]
+    return balanced(terms, "AND")
 
 
 def find_differences(
@@ -195,20 +194,20 @@ def _one_way(
     missing = f"b.{quote_name(table.key[0])} IS NULL"
     # One text of 0 and 1 instead of a column each: a row of a result has no more columns than a table.
     # It begins with an empty text, since a single flag would be a number.
-    flags = _balanced(["''", *(f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored)], "||")
+    flags = balanced(["''", *(f"(NOT {cells_equal(c, 'a', 'b')})" for c in table.stored)], "||")
     differs = f"({missing} OR NOT {rows_equal(table.stored, 'a', 'b')})"
-    rows = conn.execute(
-        f"SELECT {keys}, {missing}, {flags} FROM {a} LEFT JOIN {b} ON {keys_equal(table, 'a', 'b')} "
+    where = (
+        f"FROM {a} LEFT JOIN {b} ON {keys_equal(table, 'a', 'b')} "
         f"WHERE {span.of(table, 'a')} AND {differs} LIMIT {limit}"
-    ).fetchall()
-    width = len(table.key)
+    )
+    found = conn.execute(f"SELECT {keys} {where}").fetchall()
+    # Asked for by itself: beside a key of all the columns that a table may have is no room.
+    details = conn.execute(f"SELECT {missing}, {flags} {where}").fetchall() if found else []
     return [
-        Difference("missing", _ranked_place(conn, table, sides[0], row[:width]))
-        if row[width]
-        else Difference(
-            "changed", _ranked_place(conn, table, sides[0], row[:width]), _flagged(table, row[-1])
-        )
-        for row in rows
+        Difference("missing", _ranked_place(conn, table, sides[0], key))
+        if is_missing
+        else Difference("changed", _ranked_place(conn, table, sides[0], key), _flagged(table, flagged))
+        for key, (is_missing, flagged) in zip(found, details, strict=True)
     ]
 
 

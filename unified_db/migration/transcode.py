@@ -17,7 +17,7 @@ from pathlib import Path
 
 from unified_db import causes, files, sqlite
 from unified_db.errors import SourceError
-from unified_db.migration import copy
+from unified_db.migration import compare, copy
 from unified_db.migration.records import Backup, Finding
 from unified_db.sqlite import Table, quote_name
 
@@ -300,7 +300,7 @@ def _first_keyed_difference(
     if sqlite.count_rows(old, table.name) != sqlite.count_rows(new, table.name):
         return f"{table.name} has another number of rows"
     places = [table.writable.index(k) for k in table.key]
-    where = "WHERE " + " AND ".join(f"{quote_name(k)} = ?{table.collate(k)}" for k in table.key)
+    where = "WHERE " + compare.balanced([f"{quote_name(k)} = ?{table.collate(k)}" for k in table.key], "AND")
     for number, row in enumerate(_read(old, table, columns, label), 1):
         key = [row[p][1] for p in places]
         found = list(_read(new, table, columns, label, where=where, key=key))

@@ -119,7 +119,8 @@ def _list_changed(conn: sqlite3.Connection, table: Table, name: str) -> None:
 def _replace_changed(conn: sqlite3.Connection, table: Table, name: str) -> int:
     """Give the rows of main's *name* that are listed as changed their new content, in their places."""
     ours = f"main.{quote_name(name)}"
-    same = " AND ".join(f"f.{quote_name(k)} = c.k{n}{table.collate(k)}" for n, k in enumerate(table.key))
+    terms = [f"f.{quote_name(k)} = c.k{n}{table.collate(k)}" for n, k in enumerate(table.key)]
+    same = compare.balanced(terms, "AND")
     # All deletes come first, so that two rows may have swapped a unique value.
     conn.execute(f"DELETE FROM {ours} AS f WHERE EXISTS (SELECT 1 FROM temp.{_CHANGED} c WHERE {same})")
     into = [quote_name(c) for c in table.writable]

@@ -175,7 +175,7 @@ def by_key(conn: sqlite3.Connection, name: str, schema: str = "main") -> Table:
     table = sqlite.describe_table(conn, name, schema)
     place = f"{quote_name(schema)}.{quote_name(name)}"
     for key in _unique_keys(conn, table, schema):
-        is_null = " OR ".join(f"{quote_name(c)} IS NULL" for c in key)
+        is_null = compare.balanced([f"{quote_name(c)} IS NULL" for c in key], "OR")
         if conn.execute(f"SELECT 1 FROM {place} WHERE {is_null} LIMIT 1").fetchone() is None:
             numbers = {c: number for number, c in enumerate(key, 1)}
             columns = tuple(
@@ -248,7 +248,7 @@ def _why_not_inserted(conn: sqlite3.Connection, part: Part, error: sqlite3.Error
 
 
 def _require_no_null_keys(conn: sqlite3.Connection, table: Table, part: Part) -> None:
-    is_null = " OR ".join(f"{quote_name(c)} IS NULL" for c in table.key)
+    is_null = compare.balanced([f"{quote_name(c)} IS NULL" for c in table.key], "OR")
     if conn.execute(f"SELECT 1 FROM temp.{ROWS} WHERE {is_null} LIMIT 1").fetchone():
         raise SourceError(
             f"{part.table} of {part.label} cannot be united: its key {', '.join(table.key)} is NULL in a row",
@@ -440,6 +440,5 @@ def drop_listed(conn: sqlite3.Connection, table: Table) -> None:
 
 def is_listed(table: Table, alias: str) -> str:
     """SQL that is true where the row *alias* has the key of a row of `temp.unify_keys`."""
-    return " AND ".join(
-        f"{alias}.{quote_name(k)} = {KEYS}.k{n}{table.collate(k)}" for n, k in enumerate(table.key)
-    )
+    terms = [f"{alias}.{quote_name(k)} = {KEYS}.k{n}{table.collate(k)}" for n, k in enumerate(table.key)]
+    return compare.balanced(terms, "AND")

@@ -1,0 +1,2 @@
+PRAGMA page_size = 8192;
+CREATE TABLE other (x);
