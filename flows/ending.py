@@ -31,7 +31,7 @@ _GIVEN_PATHS = frozenset({"init", "merge", "validate", "backup", "restore"})
 
 
 class TerminatedError(BaseException):
-    """SIGTERM arrived. No `Exception`: nobody may take it for a failed phase and go on."""
+    """SIGTERM or SIGHUP arrived. No `Exception`: nobody may take it for a failed phase and go on."""
 
 
 @dataclass
@@ -247,13 +247,18 @@ _asked_to_end: list[BaseException] = []
 
 
 def take_signals() -> None:
-    """Let SIGINT and SIGTERM end the verb that is at work, in order."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Whoever starts us in the background may have wished that Ctrl-C does not reach us.
+    """Let SIGINT, SIGTERM and SIGHUP end the verb that is at work, in order."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Whoever starts us in the background may have wished that Ctrl-C does not reach us, and nohup
+        # wishes that the end of its terminal does not.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _raise_terminated)
 
 
 def _raise_terminated(number: int, _frame: object) -> None:
+    if number == signal.SIGHUP and _asked_to_end:
+        # A terminal that is closed says so twice, by the system and by the shell: what was begun at the
+        # first word, such as clearing away, goes on.
+        return
     _asked_to_end.append(KeyboardInterrupt() if number == signal.SIGINT else TerminatedError())
     raise _asked_to_end[-1]

@@ -42,6 +42,9 @@ with contextlib.suppress(ImportError):
 # A suite that was started in the background would hand on that Ctrl-C is ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# One that was started with nohup would hand on that a closed terminal is ignored; a handler is not handed on.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
 _LONG = {

@@ -282,7 +282,9 @@ def test_a_second_run_is_refused_with_4(unify: Command, tiny: TinyApplication) -
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_an_interrupted_run_leaves_all_as_it_was_and_can_be_resumed(
     unify: Command, tiny: TinyApplication, number: signal.Signals, code: int
@@ -304,6 +306,40 @@ def test_an_interrupted_run_leaves_all_as_it_was_and_can_be_resumed(
     assert told["state"] == "interrupted"
     flag.unlink()
     assert unify.json("resume", told["run"])["ok"]
+
+
+_TWICE = """
+import signal
+from flows import ending
+ending.take_signals()
+try:
+    signal.raise_signal(signal.SIGHUP)
+except ending.TerminatedError:
+    signal.raise_signal(signal.SIGHUP)
+    print("cleared away", end="")
+"""
+_IGNORED = """
+import signal
+from flows import ending
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+ending.take_signals()
+signal.raise_signal(signal.SIGHUP)
+print("goes on", end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param(_TWICE, "cleared away", id="said-twice-it-does-not-disturb-what-the-first-began"),
+        pytest.param(_IGNORED, "goes on", id="under-nohup-it-is-ignored"),
+    ],
+)
+def test_the_end_of_the_terminal(unify: Command, code: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unify.env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
 def test_a_bug_of_ours_is_a_sentence(unify: Command, tiny: TinyApplication) -> None:
@@ -393,11 +429,14 @@ def test_an_api_that_refuses_everything_does_not_stop_a_run(played: Command) -> 
     assert "Error logging to API" not in done.stderr
 
 
-def test_a_terminated_run_takes_its_prefect_server_along(unify: Command, tiny: TinyApplication) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["sigterm", "sighup"])
+def test_a_terminated_run_takes_its_prefect_server_along(
+    unify: Command, tiny: TinyApplication, number: signal.Signals
+) -> None:
     (tiny.root / "check_tiny.py").write_text("import time; time.sleep(60)")
     going = unify.start("dry-run")
     wait_for("suites: begins", tiny)
-    going.send_signal(signal.SIGTERM)
+    going.send_signal(number)
     going.communicate(timeout=300)
     assert going.returncode == 143
     assert is_untouched(tiny)

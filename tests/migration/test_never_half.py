@@ -65,7 +65,9 @@ def test_killed_at_any_step_of_a_merge(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_interrupted_at_any_step_of_a_merge(place: Path, number: signal.Signals, code: int) -> None:
     ended = end_at_every_step(place, number, 4, *merge_of(place))
