@@ -448,7 +448,9 @@ def reading(
             conn = sqlite.connect_frozen(held.path)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="unify-db-", dir=scratch))
-            conn = sqlite.connect_frozen(copy_still(held, Path(folder) / "copy"))
+            copied = copy_still(held, Path(folder) / "copy")
+            with _told_of(held):
+                conn = sqlite.connect_frozen(copied)
         with sqlite.closing(conn):
             yield conn
         held.require_in_place()
@@ -492,11 +494,28 @@ def copy_still(held: Held, into: Path, told: Callable[[int], None] | None = None
         files.copy_content(file, files.sidecar(into, suffix), told)
     held.require_in_place()
     if held.leftovers:
-        with sqlite.closing(sqlite.connect_writable(into)) as conn:
+        with _told_of(held), sqlite.closing(sqlite.connect_writable(into)) as conn:
             sqlite.empty_wal(conn, into)
         for leftover in files.sidecars(into):
             leftover.unlink()
     return into
+
+
+@contextlib.contextmanager
+def _told_of(held: Held) -> Iterator[None]:
+    """Name the source and what lies beside it where its copy makes no sense to SQLite in the block."""
+    try:
+        yield
+    except SourceError as error:
+        said = error.__cause__
+        if not isinstance(said, sqlite3.DatabaseError) or isinstance(said, sqlite3.OperationalError):
+            raise
+        beside = " and ".join(p.name for p in held.leftovers)
+        raise SourceError(
+            f"{held.path} cannot be read together with {beside}: {said}",
+            hint=f"Nothing was touched. {beside} may be another database's, or of another time, such as "
+            "where one of the two was copied alone; if so, put back the one that belongs there.",
+        ) from error
 
 
 def require_space(needs: dict[Path, int]) -> None:
