@@ -17,7 +17,7 @@ from rich.text import Text
 from flows.answers import Answer, show
 from unified_db.errors import UsageError
 from unified_db.migration import wording
-from unified_db.migration.config import MigrationConfig, load_config
+from unified_db.migration.config import MigrationConfig, load_config, require_utf_8
 from unified_db.migration.discover import discover
 from unified_db.migration.discovery.finds import DatabaseFind, EditProposal, PathSetting
 from unified_db.migration.discovery.outcome import Discovery, OpenQuestion
@@ -78,6 +78,7 @@ def initiate(folder: Path | None, config: Path | None, *, asks: bool) -> Answer:
 
 def _find_place(folder: Path | None, config: Path | None) -> _Place:
     root = (folder or Path()).resolve()
+    require_utf_8(root)
     file = (config or root / "unify.toml").resolve()
     file = file / "unify.toml" if file.is_dir() else file
     if not file.parent.is_dir():

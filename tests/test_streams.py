@@ -173,3 +173,19 @@ def test_help_that_cannot_be_written_is_told_too(option: str) -> None:
     done = unify(option, sh='exec "$@" >/dev/full')
     assert done.returncode == 6
     assert b"no space left" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["init", "plan", "dry-run", "status"])
+def test_a_run_in_a_folder_that_is_no_utf_8_is_refused_before_it_begins(tmp_path: Path, verb: str) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    build_database(folder / "app.db", _ROWS.format("t"))
+    text = '[app]\n[[source]]\npath = "app.db"\n[target]\npath = "unified.db"\n'
+    (folder / "unify.toml").write_text(text)
+    done = unify(verb, "--json", sh=f'cd "{folder}"; exec "$@"')
+    answer = answer_of(done)
+    assert answer["exit_code"] == 2
+    assert f"{tmp_path}/\\xff" in answer["message"]
+    assert "no UTF-8" in answer["message"]
+    assert "Rename" in answer["hint"]
+    assert sorted(p.name for p in folder.iterdir()) == ["app.db", "unify.toml"]

@@ -26,6 +26,7 @@ from unified_db.errors import ConfigError
 from unified_db.migration.continuity_config import ContinuityConfig
 from unified_db.migration.records import SourceKind
 from unified_db.migration.section import PLACEHOLDER, Section
+from unified_db.spelling import spelled
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -419,12 +420,29 @@ def parse_config(values: dict[str, Any], *, file: Path) -> MigrationConfig:
         ConfigError: As in :func:`load_config`.
     """
     try:
-        return MigrationConfig.model_validate({**values, "file": file.resolve()})
+        config = MigrationConfig.model_validate({**values, "file": file.resolve()})
     except ValidationError as error:
         places = "; ".join(_describe(item) for item in error.errors())
         raise ConfigError(
             f"{file.name}: {places}", hint="docs/configuration.md lists every key with its meaning."
         ) from error
+    named = (config.file, config.cwd, config.target_path, *(config.resolve(s.path) for s in config.source))
+    for path in named:
+        require_utf_8(path)
+    return config
+
+
+def require_utf_8(path: Path) -> None:
+    """Return where the records of a run, which are UTF-8, can hold *path*.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if spelled(str(path)) != str(path):
+        raise ConfigError(
+            f"{path} has a name that is no UTF-8, and the records of a run are",
+            hint="Nothing was changed. Rename that folder or file; `unify-db merge` takes any name.",
+        )
 
 
 def _describe(item: Any) -> str:
