@@ -30,7 +30,7 @@ app = typer.Typer(
     name="unify-db",
     help="Move a LangGraph application's SQLite files into one, prove it, and take it back on request.",
     epilog="Exit codes: 0 done, 1 our bug, 2 wrong use, 3 a gate is closed, 4 a source cannot be used, "
-    "5 undone after the stop, 6 done but the answer could not be written, 130/143 interrupted.",
+    "5 undone after the stop, 130/143 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -121,7 +121,8 @@ def _code_where_told(console: Console, code: ExitCode, done: str) -> ExitCode:
     _tell_error(
         console, f"standard output did not take the answer: {reason}", "" if code else f"{done.rstrip('.')}."
     )
-    return code or ExitCode.UNTOLD
+    # Wrong use: the caller gave us an output that takes nothing.
+    return code or ExitCode.USAGE
 
 
 def _tell_error(console: Console, message: str, hint: str) -> None:

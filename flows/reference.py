@@ -46,8 +46,8 @@ Keys may be added; none is renamed.
 
 The answer goes to standard output, everything else to standard error. What standard error does not take
 (a full disk, a closed terminal) is let go, and the work goes on. Where standard output does not take the
-answer, standard error says so, and the exit code is 6 if all else is done. A reader that wants no more, as in
-`| head`, changes neither the work nor its exit code.
+answer, standard error says so, with what was done, and the exit code is 2 if all else went well. A reader
+that wants no more, as in `| head`, changes neither the work nor its exit code.
 
 In a name that is no UTF-8, each byte that is none is written as `\\xff`, in JSON too.
 

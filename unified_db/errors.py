@@ -21,7 +21,6 @@ class ExitCode(IntEnum):
     GATE_CLOSED = 3
     SOURCE_UNUSABLE = 4
     UNDONE = 5
-    UNTOLD = 6
     INTERRUPTED = 130
     TERMINATED = 143
 
