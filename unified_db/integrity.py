@@ -2,17 +2,20 @@
 
 Only the first of the three makes a file unusable. A row that breaks a NOT NULL or a CHECK is
 content like any other, and an index in the order of a collation that only the application has is
-no damage; taken at face value, the pragma calls all three an error. Where a view or a virtual table comes
-first among what SQLite has in memory, the pragma leaves the list of free pages out; it is asked for that too.
+no damage; taken at face value, the pragma calls all three an error. Nor is a value over which a function
+fails, such as one that only a newer SQLite takes for JSON: there the pragma ends. Where a view or a virtual
+table comes first among what SQLite has in memory, the pragma leaves the list of free pages out; it is asked
+for that too.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unified_db import sqlite
+from unified_db import causes, sqlite
 from unified_db.sqlite import quote_name
 from unified_db.standins import StandIns, what_is_lacking
 
@@ -42,13 +45,18 @@ def check_integrity(conn: sqlite3.Connection) -> Integrity:
     """Check every page, record and index of main, as far as this process can."""
     try:
         found = _lines(conn, "integrity_check", 100)
+        if any(_BROKEN_CONSTRAINT.match(line) for line in found):
+            # The limit counts broken constraints too, which must not hide the damage behind them.
+            found = _lines(conn, "integrity_check", _MANY)
         free = _of_free_pages(conn)
     except sqlite3.DatabaseError as error:
-        return _check_with_stand_ins(conn) if what_is_lacking(error) else Integrity((str(error),))
-    if any(_BROKEN_CONSTRAINT.match(line) for line in found):
-        # The limit counts broken constraints too, which must not hide the damage behind them.
-        found = _lines(conn, "integrity_check", _MANY)
+        return _check_with_stand_ins(conn) if _why_unchecked(error) else Integrity((str(error),))
     return _sorted_out(found + [line for line in free if line not in found])
+
+
+def _why_unchecked(error: sqlite3.Error) -> str | None:
+    """What is lacking here, or what a function said of a value; None where *error* is about the file."""
+    return what_is_lacking(error) or (str(error) if causes.is_of_content(error) else None)
 
 
 def problems_of_its_own(conn: sqlite3.Connection) -> list[str]:
@@ -84,27 +92,55 @@ def _sorted_out(found: list[str], unchecked: tuple[str, ...] = ()) -> Integrity:
     return Integrity(damage, broken, unchecked)
 
 
+def _structure(conn: StandIns, unchecked: Iterable[str]) -> list[str]:
+    """What is wrong in pages and records; where rows cannot be gone through, the first of it in pages.
+
+    Args:
+        conn: With checks of constraints off.
+        unchecked: The tables of which nothing else tells.
+    """
+    found = _lines_if_computed(conn, _MANY)
+    if found is not None:
+        return found
+    # The pages come before all rows. But with the error that ends these, Python's sqlite3 loses the row that
+    # it has read before, unless the first finding ends the pragma.
+    found = _lines_if_computed(conn, 1) or []
+    for name in unchecked:
+        found += [line for line in _lines_if_computed(conn, quote_name(name)) or [] if line not in found]
+    return found
+
+
+def _lines_if_computed(conn: StandIns, argument: str | int) -> list[str] | None:
+    """What `quick_check` says; None where a function fails over a value before it ends."""
+    try:
+        return _lines(conn, "quick_check", argument)
+    except sqlite3.DatabaseError as error:
+        if causes.is_of_content(error):
+            return None
+        raise
+
+
 def _check_with_stand_ins(conn: sqlite3.Connection) -> Integrity:
-    """The structure of everything, and the whole of every table that lacks nothing."""
+    """The structure of everything, and the whole of every table that lacks nothing and can be computed."""
     found: list[str] = []
-    unchecked: list[str] = []
+    unchecked: dict[str, str] = {}
     stand_ins = StandIns(conn)
     try:
         for name in sqlite.tables(conn):
             try:
                 found += _lines(conn, "integrity_check", quote_name(name))
-            except sqlite3.OperationalError as error:
-                lacking = what_is_lacking(error)
-                if lacking is None:
+            except sqlite3.DatabaseError as error:
+                why = _why_unchecked(error)
+                if why is None:
                     raise
-                unchecked.append(f"{name} ({lacking})")
+                unchecked[name] = why
         conn.execute("PRAGMA ignore_check_constraints=ON")
         # quick_check evaluates no index; the order of keys is all that a stand-in can get wrong.
-        structure = _lines(stand_ins, "quick_check", _MANY) + _of_free_pages(stand_ins)
+        structure = _structure(stand_ins, unchecked) + _of_free_pages(stand_ins)
         found += [line for line in structure if line not in found and not _KEY_ORDER.match(line)]
     except sqlite3.DatabaseError as error:
         return Integrity((str(error),))
     finally:
         stand_ins.remove()
         conn.execute("PRAGMA ignore_check_constraints=OFF")
-    return _sorted_out(found, tuple(unchecked))
+    return _sorted_out(found, tuple(f"{name} ({why})" for name, why in unchecked.items()))

@@ -1,0 +1,10 @@
+CREATE TABLE v (id INTEGER PRIMARY KEY, data TEXT);
+INSERT INTO v VALUES (1, 'no json anywhere');
+ALTER TABLE v ADD COLUMN x AS (json_extract(data, '$.x')) VIRTUAL;
+CREATE TABLE t (x, y);
+CREATE INDEX i ON t (x);
+INSERT INTO t VALUES (1, 10), (2, 20);
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(sql, 'VIRTUAL', 'VIRTUAL NOT NULL') WHERE name = 'v';
+UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON t (y)' WHERE name = 'i';
+PRAGMA writable_schema = RESET;
