@@ -435,7 +435,8 @@ def rename_in_place(conn: sqlite3.Connection, pairs: Iterable[tuple[SchemaObject
     changed = [(old, new) for old, new in pairs if old != new]
     if not changed:
         return
-    renamed = {fold(old.name): new.name for old, new in changed}
+    # A name that stays may stand in another case in the statistics, and stays that way there.
+    renamed = {fold(old.name): new.name for old, new in changed if old.name != new.name}
     with sqlite.writable_schema(conn):
         made = [row[0] for row in conn.execute("SELECT rowid FROM main.sqlite_schema WHERE sql IS NULL")]
         for rowid in made:
