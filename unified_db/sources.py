@@ -362,7 +362,11 @@ def require_own_sidecars(path: Path, found: Identity) -> None:
     if path.stat().st_nlink < 2:
         return
     for other in path.parent.iterdir():
-        status = other.lstat()
+        try:
+            status = other.lstat()
+        except FileNotFoundError:
+            # Gone since the folder was listed.
+            continue
         if other.name == path.name or (status.st_dev, status.st_ino) != found:
             continue
         if any(map(files.size_of, files.sidecars(other))):

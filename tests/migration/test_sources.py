@@ -401,3 +401,15 @@ def test_a_file_that_grows_between_its_header_and_its_size_is_looked_at_again(
     monkeypatch.setattr(sources.time, "sleep", lambda _: None)
     with pytest.raises(SourceError, match="is truncated"):
         sources.read_header(path)
+
+
+def test_a_name_that_goes_while_the_folder_is_looked_through_is_no_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.db"
+    build_database(path, ROWS)
+    (tmp_path / "second.db").hardlink_to(path)
+    listed = [tmp_path / "gone.db", *tmp_path.iterdir()]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    with sources.reading(path) as conn:
+        assert conn.execute("SELECT count(*) FROM t").fetchone() == (2,)

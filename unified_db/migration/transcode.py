@@ -190,7 +190,7 @@ def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, l
 def _not_inserted(old: sqlite3.Connection, table: Table, label: str, error: sqlite3.Error) -> SourceError:
     failing = copy.failing_columns(old, table)
     named = f", generated column {', '.join(failing)}" if failing else ""
-    way = f"Drop {', '.join(failing)} and add it again in the unified file" if failing else "Mend that row"
+    way = f"Drop {', '.join(failing)}, to be added again in the unified file" if failing else "Mend that row"
     return SourceError(
         f"{label}: a row of {table.name} cannot be re-encoded as UTF-8{named}: {error}",
         hint="Nothing was written. The sources store text in different encodings, so this one must be "
