@@ -1,11 +1,11 @@
 """What `PRAGMA integrity_check` finds, sorted: damage, broken constraints, and what it cannot check.
 
-Only the first of the three makes a file unusable. A row that breaks a NOT NULL or a CHECK is
-content like any other, and an index in the order of a collation that only the application has is
-no damage; taken at face value, the pragma calls all three an error. Nor is a value over which a function
-fails, such as one that only a newer SQLite takes for JSON: there the pragma ends. Where a view or a virtual
-table comes first among what SQLite has in memory, the pragma leaves the list of free pages out; it is asked
-for that too.
+Only the first of the three makes a file unusable. A row that breaks a NOT NULL or a CHECK (at which
+SQLite does not look on a connection that only reads) is content like any other, and an index in the
+order of a collation that only the application has is no damage; taken at face value, the pragma calls all
+three an error. Nor is a value over which a function fails, such as one that only a newer SQLite takes for
+JSON: there the pragma ends. Where a view or a virtual table comes first among what SQLite has in memory,
+the pragma leaves the list of free pages out; it is asked for that too.
 """
 
 from __future__ import annotations
