@@ -32,6 +32,8 @@ _CHUNK_BYTES = 8 << 20
 _READ_BYTES = 256 << 10
 # How soon a thread that waits for another sees that both are given up.
 _LOOK_S = 0.2
+# A command that a killed process was just starting has its locks until the command's program begins.
+INHERITED_LOCK_S = 5.0
 # How often a lock is tried.
 _TRY_S = 0.01
 _PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial(-wal|-shm|-journal)?$")
@@ -293,8 +295,7 @@ def without_leftovers(folder: Path, beginning: str) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if take_lock(descriptor):
             for path in folder.iterdir():
                 if path.name.startswith(f".{beginning}") and _PARTIAL.search(path.name):
                     path.unlink(missing_ok=True)

@@ -80,9 +80,16 @@ def failing_columns(conn: sqlite3.Connection | StandIns, table: Table, schema: s
         try:
             place = f"{quote_name(schema)}.{quote_name(table.name)}"
             conn.execute(f"SELECT count({quote_name(column)}) FROM {place}").fetchone()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if not causes.is_of_content(error):
+                raise
             failing.append(column)
     return failing
+
+
+def name_failing(columns: Sequence[str]) -> str:
+    """How a sentence about a row goes on where generated *columns* fail over it; empty without any."""
+    return f", generated column {', '.join(columns)}" if columns else ""
 
 
 def create_tables(conn: sqlite3.Connection | StandIns, objects: Iterable[SchemaObject]) -> None:

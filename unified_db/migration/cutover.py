@@ -57,8 +57,6 @@ from unified_db.migration.to_the_end import bring_to_its_end
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
-# A command that a killed cut-over was just starting has its lock until the command's program begins.
-_INHERITED_S = 5.0
 
 # Our own modules are found without a word in the environment, which the application inherits.
 _PROGRAM = """
@@ -91,7 +89,7 @@ def run_cutover(config: MigrationConfig, run: RunFolder, approval: Approval) -> 
     if failure.exists():
         raise _rebuild_error(failure)
     # Killed half way, as the system does where memory is short: nobody else would start the application.
-    if undo.recover_run(config, run, patience_s=_INHERITED_S):
+    if undo.recover_run(config, run, patience_s=files.INHERITED_LOCK_S):
         raise CutoverUndoneError(
             f"the cut-over's process ended with code {code}, and all was taken back",
             hint=f"{_AS_BEFORE} {run.log} says how far it came.",

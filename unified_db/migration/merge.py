@@ -426,8 +426,7 @@ def _about_rows(conn: sqlite3.Connection, table: Table) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         named = copy.failing_columns(conn, table, "src") if causes.is_of_content(error) else []
-        what = f"a row of {table.name}" + (f", generated column {', '.join(named)}" if named else "")
-        with copy.about(what):
+        with copy.about(f"a row of {table.name}{copy.name_failing(named)}"):
             raise
 
 

@@ -30,7 +30,6 @@ from unified_db.migration.config import MigrationConfig, parse_config
 _TIME_OF_NAME = "%Y%m%dT%H%M%SZ"
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 _LOG_LINE = re.compile(r"\S+ \S+ (?P<pid>\d+) (?P<level>[A-Z]+) (?P<name>[\w.]+) (?P<message>.*)")
-_INHERITED_S = 5.0
 # Marks what is in a run's log already.
 _RELAYED = "unify_db_relayed"
 _R = TypeVar("_R", bound=BaseModel)
@@ -187,7 +186,8 @@ def _lock_file(file: Path, *, label: str) -> Iterator[None]:
         while True:
             if not files.take_lock(descriptor):
                 holder = _read_holder(descriptor)
-                if holder is None or process_table.is_there({"pid": holder}) or not _is_freed(descriptor):
+                at_work = holder is None or process_table.is_there({"pid": holder})
+                if at_work or not files.take_lock(descriptor, patience_s=files.INHERITED_LOCK_S):
                     raise RunLockedError(
                         f"another run holds {label} (process {holder or 'unknown'})",
                         hint="Nothing was done. Wait for that run to end; `unify-db status` shows it.",
@@ -212,14 +212,6 @@ def _read_holder(descriptor: int) -> int | None:
     with contextlib.suppress(ValueError, KeyError):
         return int(json.loads(content)["pid"])
     return None
-
-
-def _is_freed(descriptor: int) -> bool:
-    """Whether the lock of a process that is gone is had in the end.
-
-    A command that it was just starting when it was killed has it too, until the command's program begins.
-    """
-    return files.take_lock(descriptor, patience_s=_INHERITED_S)
 
 
 def _open_lock(file: Path) -> int:

@@ -7,7 +7,6 @@ written as text by another connection. The backup itself stays as its source was
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import struct
@@ -189,7 +188,7 @@ def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: Table, l
 
 def _not_inserted(old: sqlite3.Connection, table: Table, label: str, error: sqlite3.Error) -> SourceError:
     failing = copy.failing_columns(old, table)
-    named = f", generated column {', '.join(failing)}" if failing else ""
+    named = copy.name_failing(failing)
     way = f"Drop {', '.join(failing)}, to be added again in the unified file" if failing else "Mend that row"
     return SourceError(
         f"{label}: a row of {table.name} cannot be re-encoded as UTF-8{named}: {error}",
@@ -220,13 +219,10 @@ def _columns(table: Table) -> list[str]:
 
 def _all_columns(conn: sqlite3.Connection, table: Table) -> list[str]:
     """As `_columns`, and behind them the generated ones, but for those that nobody can read here."""
-    columns = _columns(table)
-    for column in (quote_name(c.name) for c in table.columns if c.generated):
-        # One is computed by a function that only the application has, or fails over a row.
-        with contextlib.suppress(sqlite3.OperationalError):
-            conn.execute(f"SELECT count({column}) FROM {quote_name(table.name)}").fetchone()
-            columns.append(column)
-    return columns
+    # One is computed by a function that only the application has, or fails over a row.
+    failing = copy.failing_columns(conn, table)
+    generated = [c.name for c in table.columns if c.generated and c.name not in failing]
+    return [*_columns(table), *map(quote_name, generated)]
 
 
 def _read(

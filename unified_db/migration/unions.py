@@ -243,8 +243,7 @@ def add_part(conn: sqlite3.Connection, union: Union, part: Part) -> int:
 
 def _why_not_inserted(conn: sqlite3.Connection, part: Part, error: sqlite3.Error) -> str:
     failing = copy.failing_columns(conn, sqlite.describe_table(conn, part.table, "part"), "part")
-    named = f", generated column {', '.join(failing)}" if failing else ""
-    return f"a row of it cannot be inserted{named}: {error}"
+    return f"a row of it cannot be inserted{copy.name_failing(failing)}: {error}"
 
 
 def _require_no_null_keys(conn: sqlite3.Connection, table: Table, part: Part) -> None:
